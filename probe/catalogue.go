@@ -1,0 +1,2 @@
+package probe
+var catalogue []Cause

@@ -1,0 +1,46 @@
+package probe
+
+import (
+	"context"
+	"io/fs"
+	"os"
+)
+
+// sources are the file trees that facts are read from. Tests put others in
+// their place.
+type sources struct {
+	proc fs.FS // /proc
+	sys  fs.FS // /sys
+	root fs.FS // /, for the module tree and kernel configuration
+}
+
+func liveSources() *sources {
+	return &sources{proc: os.DirFS("/proc"), sys: os.DirFS("/sys"), root: os.DirFS("/")}
+}
+
+// Collect reads the facts that o asks for. It changes nothing on the host. The
+// error is the context's, or matches errors.ErrUnsupported off Linux; what
+// could not be read is part of the facts.
+func Collect(ctx context.Context, o Options) (*Facts, error) {
+	f := &Facts{}
+	err := onProbeThread(ctx, func() error {
+		s := liveSources()
+		f.Host = readHost(s)
+		ns := findNamespaces(s)
+		f.Networks = []Network{ns.readNetwork(ctx, "")}
+		f.Outcomes = runTests(ctx, &f.Host)
+		f.Taps = readTaps(ctx, s, ns)
+		f.Limits = readLimits(s, o)
+		if o.Dir != "" {
+			f.Dirs = []DirFacts{readDir(ctx, s, o.Dir, o.WriteTest)}
+		}
+		if o.To != "" {
+			collectPath(ctx, s, ns, f, o)
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}

@@ -1,0 +1,224 @@
+package probe
+
+// Facts is everything read from one host. It holds observations and no
+// judgement, and is what a record stores. Every list is in a deterministic
+// order.
+type Facts struct {
+	Host     HostFacts     `json:"host"`
+	Outcomes []Outcome     `json:"outcomes"` // functional tests, sorted by ID, then Subject
+	Networks []Network     `json:"networks"` // [0] is the probed namespace
+	Routes   []RouteAnswer `json:"routes"`   // what the kernel answered while a path was followed
+	Taps     TapFacts      `json:"taps"`
+	Limits   LimitFacts    `json:"limits"`
+	Dirs     []DirFacts    `json:"dirs"`
+	Paths    []PathQuery   `json:"paths"` // the destinations that were asked for
+}
+
+// HostFacts describes the kernel and the probing process.
+type HostFacts struct {
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
+	Kernel  string `json:"kernel"`
+	UID     uint32 `json:"uid"`     // effective
+	Groups  []int  `json:"groups"`  // effective and supplementary group ids
+	CapEff  uint64 `json:"cap_eff"` // effective capability set before the probing thread dropped any
+	Seccomp string `json:"seccomp"` // "none", "strict", "filter", "unknown"
+
+	// InitUserNS: the process is in the initial user namespace; nil: could not tell.
+	InitUserNS *bool  `json:"init_user_ns"`
+	Lockdown   string `json:"lockdown"` // "none", "integrity", "confidentiality", "unknown"
+	Sandbox    string `json:"sandbox"`  // "gvisor", or ""
+
+	// Config holds the kernel configuration options that decide something
+	// here ("CONFIG_TLS": "y", "m" or "n"), nil when no configuration of the
+	// running kernel was found; ConfigSource is the file it came from.
+	Config       map[string]string `json:"config"`
+	ConfigSource string            `json:"config_source"`
+
+	// Modules holds, for the modules that decide something here, "builtin",
+	// "loaded", "available" (in the running kernel's module tree, not loaded),
+	// "absent" (the tree is complete and lacks it) or "unknown".
+	Modules map[string]string `json:"modules"`
+
+	// Sysctls holds the text of files below /proc/sys by dotted name; a name
+	// that could not be read is missing here and in SysctlErrors.
+	Sysctls      map[string]string `json:"sysctls"`
+	SysctlErrors map[string]string `json:"sysctl_errors"`
+
+	Protocols []string `json:"protocols"` // names in /proc/net/protocols; empty: could not be read
+	IPv6      *bool    `json:"ipv6"`      // /proc/net/if_inet6 or net.ipv6 sysctls exist
+	Errors    []string `json:"errors"`    // what could not be read about the host, one sentence each
+}
+
+// Outcome is what one functional test saw. Steps are in the order they were
+// made and end with the one that decided.
+type Outcome struct {
+	ID      string `json:"id"`
+	Subject string `json:"subject,omitempty"`
+	Steps   []Step `json:"steps"`
+	// Seen holds the measured values of the test by name ("bytes", "equal",
+	// "completion_code"); which names a test sets is stated where it is defined.
+	Seen map[string]int64 `json:"seen,omitempty"`
+	// NotTried says why the test was not made; Steps is then empty.
+	NotTried string `json:"not_tried,omitempty"`
+}
+
+// Step is one system call of a functional test and its result.
+type Step struct {
+	Op    string `json:"op"`              // as strace would name it: "setsockopt SO_ZEROCOPY"
+	Errno string `json:"errno,omitempty"` // "EOPNOTSUPP"; "" is success
+	Value string `json:"value,omitempty"` // what came back, for people
+}
+
+// Network is one network namespace as far as it was looked at.
+type Network struct {
+	// ID is "" for the probed namespace and a label stable within the facts
+	// ("ns1") for any other.
+	ID    string `json:"id"`
+	Links []Link `json:"links"` // by index
+	Error string `json:"error,omitempty"`
+}
+
+// Link is one network device: rtnetlink attributes joined with ethtool state.
+type Link struct {
+	Index   int    `json:"index"`
+	Name    string `json:"name"`
+	Kind    string `json:"kind"`     // IFLA_INFO_KIND; "" for devices without one
+	ARPHRD  uint16 `json:"arphrd"`   // ARPHRD_*, 772 is loopback
+	Flags   uint32 `json:"flags"`    // IFF_*
+	MTU     int    `json:"mtu"`      // bytes
+	State   uint8  `json:"state"`    // IF_OPER_*
+	Master  int    `json:"master"`   // index of bond, bridge, team or VRF it belongs to; 0: none
+	Parent  int    `json:"parent"`   // IFLA_LINK: index of the device below (or the veth peer); 0: none
+	ParentN string `json:"parent_n"` // namespace Parent is in: "" this one, "nsN", "?" when it cannot be named
+	Qdisc   string `json:"qdisc"`
+	XDP     string `json:"xdp"`    // "", "native", "generic", "offloaded", "multiple"
+	HasDev  bool   `json:"hasdev"` // a bus device stands behind it
+	Driver  string `json:"driver"`
+	Bus     string `json:"bus"`
+
+	GSOMaxBytes uint32 `json:"gso_max_bytes"`
+	GSOMaxSegs  uint32 `json:"gso_max_segs"`
+
+	// Attributes of stacked devices; zero where they do not apply.
+	BondMode    int    `json:"bond_mode"`   // -1: not a bond
+	BondActive  int    `json:"bond_active"` // index of the active port; 0: none or all
+	TeamActive  int    `json:"team_active"` // index of the active port where it can be told
+	VlanID      int    `json:"vlan_id"`
+	MacvlanMode uint32 `json:"macvlan_mode"` // MACVLAN_MODE_*, 0: not a macvlan
+	TunLocal    string `json:"tun_local"`    // outer source of a tunnel
+	TunRemote   string `json:"tun_remote"`   // outer destination; "" when it is per peer or per route
+	TunPort     int    `json:"tun_port"`     // outer UDP destination port
+	TunCsum     *bool  `json:"tun_csum"`     // the tunnel computes an outer checksum
+	TunTap      string `json:"tun_tap"`      // "tun" or "tap" for kind tun
+	MAC         string `json:"mac"`          // pseudonym in a record made without addresses
+
+	Features      map[string]FeatureState `json:"features"`
+	FeaturesError string                  `json:"features_error,omitempty"` // errno name, or text
+	// Source of Features: "ETHTOOL_GFEATURES", "legacy ioctls" or "".
+	FeaturesSource string `json:"features_source"`
+}
+
+// PathQuery is a question for the route to one destination.
+type PathQuery struct {
+	Asked string `json:"asked"` // as the user wrote it
+	Host  string `json:"host"`  // without the port
+	Addr  string `json:"addr"`  // the address that was taken, "" when none was found
+	Port  uint16 `json:"port"`  // 0: none given
+	From  string `json:"from"`  // source address asked for, or ""
+	Error string `json:"error,omitempty"`
+}
+
+// RouteQuery is what RTM_GETROUTE is asked.
+type RouteQuery struct {
+	Net   string `json:"net"` // Network.ID it is asked in
+	Dst   string `json:"dst"`
+	Src   string `json:"src,omitempty"`
+	OIF   int    `json:"oif,omitempty"`
+	Mark  uint32 `json:"mark,omitempty"`
+	UID   uint32 `json:"uid,omitempty"`
+	HasID bool   `json:"has_uid,omitempty"`
+	Proto uint8  `json:"proto,omitempty"` // IPPROTO_TCP or IPPROTO_UDP
+	Port  uint16 `json:"port,omitempty"`  // destination port
+}
+
+// RouteAnswer is the kernel's answer to one query.
+type RouteAnswer struct {
+	Query   RouteQuery `json:"query"`
+	Errno   string     `json:"errno,omitempty"` // "ENETUNREACH"
+	Type    string     `json:"type"`            // "unicast", "local", "broadcast", "blackhole", ...
+	OIF     int        `json:"oif"`
+	Gateway string     `json:"gateway"`
+	PrefSrc string     `json:"prefsrc"`
+	MTU     int        `json:"mtu"`   // RTAX_MTU, 0: the device's
+	Encap   string     `json:"encap"` // lightweight tunnel: "mpls", "ip", "seg6", ... or ""
+	// NextHopMAC is the neighbour's link-layer address where it is known.
+	NextHopMAC string `json:"nexthop_mac"`
+}
+
+// TapFacts are the packet sockets that were found.
+type TapFacts struct {
+	Taps []TapFact `json:"taps"`
+	// GlobalList: a socket bound to no device sees packets of every namespace
+	// (the any-device list of the kernel is one for the host); nil: could not tell.
+	GlobalList       *bool    `json:"global_list"`
+	GlobalListSource string   `json:"global_list_source"`
+	NamespacesSeen   int      `json:"namespaces_seen"`   // including our own
+	NamespacesHidden int      `json:"namespaces_hidden"` // exist, but could not be looked into
+	Complete         bool     `json:"complete"`          // the own namespace was read in full
+	Errors           []string `json:"errors"`
+}
+
+// TapFact is one packet socket.
+type TapFact struct {
+	Net            string `json:"net"`    // Network.ID, or a label "nsN"
+	Device         string `json:"device"` // "" any
+	Ifindex        int    `json:"ifindex"`
+	Protocol       uint16 `json:"protocol"` // host byte order; 3 is ETH_P_ALL
+	Running        bool   `json:"running"`
+	Inode          uint64 `json:"inode"`
+	PID            int    `json:"pid"`
+	Comm           string `json:"comm"`
+	IgnoreOutgoing *bool  `json:"ignore_outgoing"` // PACKET_IGNORE_OUTGOING; nil: could not tell
+	Handler        string `json:"handler"`         // kernel function in /proc/net/ptype, for taps that are no socket
+}
+
+// LimitFacts are resource limits of the process that matters.
+type LimitFacts struct {
+	PID          int               `json:"pid"` // 0: this process
+	UID          uint32            `json:"uid"`
+	Hypothetical bool              `json:"hypothetical"` // UID and limits are of a service that does not run yet
+	Memlock      *Rlimit           `json:"memlock"`      // nil: could not be read
+	Nofile       *Rlimit           `json:"nofile"`
+	VmLckBytes   *uint64           `json:"vm_lck_bytes"`
+	VmPinBytes   *uint64           `json:"vm_pin_bytes"`
+	CapIPCLock   *bool             `json:"cap_ipc_lock"` // effective
+	InitUserNS   *bool             `json:"init_user_ns"`
+	Groups       []int             `json:"groups"`
+	Seccomp      string            `json:"seccomp"`
+	Sysctls      map[string]string `json:"sysctls"` // per-namespace sysctls as that process sees them
+	Errors       []string          `json:"errors"`
+}
+
+// Rlimit is a soft and hard resource limit. ^uint64(0) is unlimited.
+type Rlimit struct {
+	Soft uint64 `json:"soft"`
+	Hard uint64 `json:"hard"`
+}
+
+// DirFacts describes a directory that files are served from.
+type DirFacts struct {
+	Path        string    `json:"path"` // as asked; a record keeps it only with addresses
+	FSType      string    `json:"fs_type"`
+	FSMagic     int64     `json:"fs_magic"`
+	Mount       string    `json:"mount"`
+	Options     []string  `json:"options"`
+	Outcomes    []Outcome `json:"outcomes"`
+	FilesTried  int       `json:"files_tried"`
+	FilesSeen   int       `json:"files_seen"`
+	CacheBytes  uint64    `json:"cache_bytes"` // resident in the page cache
+	FileBytes   uint64    `json:"file_bytes"`  // of the files looked at
+	CacheSource string    `json:"cache_source"`
+	Immutable   int       `json:"immutable"` // files that cannot change: chattr +i, fs-verity
+	Error       string    `json:"error,omitempty"`
+}
