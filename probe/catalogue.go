@@ -1,2 +1,3 @@
 package probe
+
 var catalogue []Cause
