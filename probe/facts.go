@@ -165,6 +165,7 @@ type TapFacts struct {
 	GlobalListSource string   `json:"global_list_source"`
 	NamespacesSeen   int      `json:"namespaces_seen"`   // including our own
 	NamespacesHidden int      `json:"namespaces_hidden"` // exist, but could not be looked into
+	Hidden           []string `json:"hidden"`            // labels of those, where they have one
 	Complete         bool     `json:"complete"`          // the own namespace was read in full
 	Errors           []string `json:"errors"`
 }

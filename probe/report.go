@@ -88,6 +88,7 @@ type TapReport struct {
 	Comm           string `json:"comm"`
 	CopiesOutgoing *bool  `json:"copies_outgoing"` // nil: cannot tell
 	NetNS          string `json:"netns"`           // "" is the probed namespace
+	Handler        string `json:"handler"`         // kernel function, for a tap that is no socket
 	Detail         string `json:"detail"`
 }
 
