@@ -4,11 +4,9 @@ import "context"
 
 // Each function here is replaced by its real one as that lands; the file goes with the last of them.
 
-type nsTable struct{}
-
-func findNamespaces(s *sources) *nsTable                                            { return &nsTable{} }
-func (t *nsTable) readNetwork(ctx context.Context, label string) Network            { return Network{} }
-func onProbeThread(ctx context.Context, fn func() error) error                      { return fn() }
+func (t *nsTable) readNetwork(ctx context.Context, label string) Network {
+	return Network{ID: label, Links: []Link{}}
+}
 func readHost(s *sources) HostFacts                                                 { return HostFacts{} }
 func runTests(ctx context.Context, h *HostFacts) []Outcome                          { return nil }
 func readTaps(ctx context.Context, s *sources, ns *nsTable) TapFacts                { return TapFacts{} }

@@ -1,0 +1,47 @@
+package sys
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+// Capabilities that probing gives up or asks about; linux/capability.h.
+const (
+	CapNetAdmin  = unix.CAP_NET_ADMIN
+	CapSysModule = unix.CAP_SYS_MODULE
+	CapSysAdmin  = unix.CAP_SYS_ADMIN
+	CapIPCLock   = unix.CAP_IPC_LOCK
+)
+
+// Caps are the capability sets of a thread; bit N is capability N.
+type Caps struct {
+	Effective, Permitted, Inheritable uint64
+}
+
+// Has reports whether the capability is in the effective set.
+func (c Caps) Has(capability int) bool { return c.Effective>>capability&1 != 0 }
+
+// ThreadCaps returns the capability sets of the calling thread; capget(2).
+func ThreadCaps() (Caps, error) {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var d [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &d[0]); err != nil {
+		return Caps{}, Wrap("capget", err)
+	}
+	join := func(lo, hi uint32) uint64 { return uint64(hi)<<32 | uint64(lo) }
+	return Caps{
+		Effective:   join(d[0].Effective, d[1].Effective),
+		Permitted:   join(d[0].Permitted, d[1].Permitted),
+		Inheritable: join(d[0].Inheritable, d[1].Inheritable),
+	}, nil
+}
+
+// SetThreadCaps sets the capability sets of the calling thread and of no
+// other; capset(2) knows no processes.
+func SetThreadCaps(c Caps) error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	d := [2]unix.CapUserData{
+		{Effective: uint32(c.Effective), Permitted: uint32(c.Permitted), Inheritable: uint32(c.Inheritable)},
+		{Effective: uint32(c.Effective >> 32), Permitted: uint32(c.Permitted >> 32), Inheritable: uint32(c.Inheritable >> 32)},
+	}
+	return Wrap("capset", unix.Capset(&hdr, &d[0]))
+}

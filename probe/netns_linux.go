@@ -1,0 +1,383 @@
+package probe
+
+import (
+	"bufio"
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/zcprobe/zcprobe/internal/sys"
+)
+
+// nsTable holds the network namespaces that can be named on this host: the
+// one the probing thread started in and those that a process is in or a file
+// in the file system stands for. It belongs to one probing thread, and holds
+// no descriptor: namespaces live and die without us.
+type nsTable struct {
+	entries []nsEntry // [0] is our own
+	unseen  int       // exist, but there is no file to reach them by
+	here    string    // label of the namespace the thread is in
+	home    *os.File  // our own namespace while the thread is in another
+}
+
+// nsEntry is one network namespace.
+type nsEntry struct {
+	label string // "" is our own, then "ns1", "ns2", ... by inode
+	inode uint64 // of the nsfs file; 0: no /proc
+	path  string // a file that stands for it
+	pid   int    // a process in it; 0: none known
+	err   error  // why it cannot be entered; nil: it can, as far as was tried
+
+	others []string // more files that stand for it, should path vanish
+	netDev uint64   // inode of net/dev of a process in it; 0: not looked at
+}
+
+// maxOtherPaths bounds what is kept of a namespace shared by many processes.
+const maxOtherPaths = 3
+
+// findNamespaces looks through /proc/PID/ns/net and the files bound to network
+// namespaces, in /run/netns or wherever else they are mounted.
+func findNamespaces(s *sources) *nsTable {
+	sc := nsScan{proc: s.proc, byInode: map[uint64]*nsEntry{}, locked: map[uint64]bool{}}
+	own := sc.own()
+	sc.processes()
+	sc.files(s.root)
+	delete(sc.byInode, own.inode)
+
+	t := &nsTable{entries: []nsEntry{own}}
+	for _, e := range sc.byInode {
+		t.entries = append(t.entries, *e)
+	}
+	slices.SortFunc(t.entries[1:], func(a, b nsEntry) int { return cmp.Compare(a.inode, b.inode) })
+	mayEnter := mayEnterNamespaces()
+	for i := range t.entries[1:] {
+		e := &t.entries[1+i]
+		e.label = fmt.Sprintf("ns%d", i+1)
+		if e.err = mayEnter; e.err != nil {
+			continue
+		}
+		f, err := e.open()
+		if e.err = err; err == nil {
+			f.Close()
+		}
+	}
+	t.unseen = sc.unseen(t.entries)
+	return t
+}
+
+// mayEnterNamespaces returns nil, or why this thread may enter no namespace at
+// all. To enter the one it is in takes what entering any takes, and changes
+// nothing.
+func mayEnterNamespaces() error {
+	f, err := os.Open(threadNamespace)
+	if err != nil {
+		return fmt.Errorf("own network namespace: %w", err)
+	}
+	defer f.Close()
+	return sys.SetNetNS(f)
+}
+
+// list returns every namespace that can be named, our own first. Those with an
+// err cannot be entered.
+func (t *nsTable) list() []nsEntry { return slices.Clone(t.entries) }
+
+// hidden returns how many namespaces exist that cannot be entered, at least.
+func (t *nsTable) hidden() int {
+	n := t.unseen
+	for _, e := range t.entries[1:] {
+		if e.err != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// in runs fn with the calling thread, which must be the table's probing
+// thread, in the namespace with the given label. The error is fn's or says why
+// the namespace could not be entered. Goroutines that fn starts are elsewhere.
+//
+// A thread that cannot come back must not run anything more: in then panics
+// with threadLost, which ends the probing thread.
+func (t *nsTable) in(label string, fn func() error) error {
+	if label == t.here {
+		return fn()
+	}
+	back, err := os.Open(threadNamespace)
+	if err != nil {
+		return fmt.Errorf("enter network namespace %q: %w", label, err)
+	}
+	defer back.Close()
+	to, err := t.open(label)
+	if err != nil {
+		return fmt.Errorf("enter network namespace %q: %w", label, err)
+	}
+	defer to.Close()
+	// Coming back takes more than going where our namespace belongs to
+	// another user namespace: prove it first.
+	if err := sys.SetNetNS(back); err != nil {
+		return fmt.Errorf("enter network namespace %q: the way back: %w", label, err)
+	}
+	if err := sys.SetNetNS(to); err != nil {
+		return fmt.Errorf("enter network namespace %q: %w", label, err)
+	}
+	was, home := t.here, t.home
+	t.here = label
+	if home == nil {
+		t.home = back
+	}
+	defer func() {
+		if err := sys.SetNetNS(back); err != nil {
+			panic(threadLost{fmt.Errorf("leave network namespace %q: %w", label, err)})
+		}
+		t.here, t.home = was, home
+	}()
+	return fn()
+}
+
+// open opens the namespace with the given label.
+func (t *nsTable) open(label string) (*os.File, error) {
+	i := slices.IndexFunc(t.entries, func(e nsEntry) bool { return e.label == label })
+	if i < 0 {
+		return nil, errors.New("no such namespace")
+	}
+	if label == "" && t.home == nil {
+		return os.Open(threadNamespace)
+	}
+	if label == "" {
+		// The thread is elsewhere; paths of its own lead there.
+		return os.Open(fmt.Sprintf("/proc/self/fd/%d", t.home.Fd()))
+	}
+	return t.entries[i].open()
+}
+
+// open opens the namespace by the first of its files that still stands for it.
+func (e *nsEntry) open() (*os.File, error) {
+	var errs []error
+	for _, p := range append([]string{e.path}, e.others...) {
+		f, err := os.Open(p)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		fi, err := f.Stat()
+		if err == nil && inode(fi) == e.inode {
+			return f, nil
+		}
+		f.Close()
+		if err == nil { // a process id that was used again
+			err = fmt.Errorf("%s is another network namespace now", p)
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// labelOf names the namespace that the one the thread is in knows as nsid, as
+// in IFLA_LINK_NETNSID. It is "?" and false for one that is not in the table.
+func (t *nsTable) labelOf(nsid int) (string, bool) {
+	nl, err := sys.OpenNetlink(sys.NetlinkRoute)
+	if err != nil {
+		return "?", false
+	}
+	defer nl.Close()
+	if label, ok := t.nsidLabels(nl)[nsid]; ok {
+		return label, true
+	}
+	return "?", false
+}
+
+// nsidLabels returns the labels of all namespaces that have an id where the
+// thread is.
+func (t *nsTable) nsidLabels(nl *sys.Netlink) map[int]string {
+	ids := map[int]string{}
+	for _, e := range t.entries {
+		f, err := t.open(e.label)
+		if err != nil {
+			continue // gone or hidden: its id stays without a name
+		}
+		if id, err := sys.NetNSID(nl, f); err == nil && id >= 0 {
+			ids[id] = e.label
+		}
+		f.Close()
+	}
+	return ids
+}
+
+// nsScan gathers namespaces.
+type nsScan struct {
+	proc    fs.FS
+	dev     uint64 // that all files of namespaces are on
+	byInode map[uint64]*nsEntry
+	locked  map[uint64]bool // net/dev inodes of processes whose ns/net is closed to us
+}
+
+// own describes the namespace of the calling thread.
+func (sc *nsScan) own() nsEntry {
+	e := nsEntry{path: threadNamespace, pid: os.Getpid()}
+	if fi, err := fs.Stat(sc.proc, "thread-self/ns/net"); err == nil {
+		e.inode, sc.dev = inode(fi), device(fi)
+	}
+	if fi, err := fs.Stat(sc.proc, "thread-self/net/dev"); err == nil {
+		e.netDev = inode(fi)
+	}
+	return e
+}
+
+// processes looks at every process, and at the threads of our own: a library's
+// user may keep threads in other namespaces.
+func (sc *nsScan) processes() {
+	dirs, err := fs.ReadDir(sc.proc, ".")
+	if err != nil {
+		return // no /proc: our own namespace is all there is
+	}
+	var pids []int
+	for _, d := range dirs {
+		if pid, err := strconv.Atoi(d.Name()); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	for _, pid := range pids {
+		sc.process(strconv.Itoa(pid), pid)
+	}
+	tasks, err := fs.ReadDir(sc.proc, "self/task")
+	if err != nil {
+		return
+	}
+	for _, d := range tasks {
+		sc.process(fmt.Sprintf("%d/task/%s", os.Getpid(), d.Name()), os.Getpid())
+	}
+}
+
+func (sc *nsScan) process(dir string, pid int) {
+	fi, err := fs.Stat(sc.proc, dir+"/ns/net")
+	if errors.Is(err, fs.ErrPermission) {
+		// /proc/PID/net is open to all, and the inodes below it are of the
+		// process's namespace: enough to tell that there is another one.
+		if fi, err := fs.Stat(sc.proc, dir+"/net/dev"); err == nil {
+			sc.locked[inode(fi)] = true
+		}
+		return
+	}
+	if err != nil {
+		return // ended meanwhile
+	}
+	e := sc.add(inode(fi), "/proc/"+dir+"/ns/net", pid)
+	if e != nil && e.netDev == 0 {
+		if fi, err := fs.Stat(sc.proc, dir+"/net/dev"); err == nil {
+			e.netDev = inode(fi)
+		}
+	}
+}
+
+// files looks at the files that namespaces are bound to: /run/netns is where
+// ip-netns(8) has them, the mount table lists them all.
+func (sc *nsScan) files(root fs.FS) {
+	if dirs, err := fs.ReadDir(root, "run/netns"); err == nil {
+		for _, d := range dirs {
+			name := path.Join("run/netns", d.Name())
+			if fi, err := fs.Stat(root, name); err == nil && device(fi) == sc.dev {
+				sc.add(inode(fi), "/"+name, 0)
+			}
+		}
+	}
+	f, err := sc.proc.Open("thread-self/mountinfo")
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20) // overlay mounts have long options
+	for lines.Scan() {
+		if ino, p, ok := boundNamespace(lines.Text()); ok {
+			sc.add(ino, p, 0)
+		}
+	}
+}
+
+// boundNamespace reads a line of /proc/PID/mountinfo:
+//
+//	36 35 0:4 net:[4026532183] /run/netns/blue rw shared:1 - nsfs nsfs rw
+func boundNamespace(line string) (ino uint64, file string, ok bool) {
+	fields := strings.Fields(line)
+	if len(fields) < 5 {
+		return 0, "", false
+	}
+	num, ok := strings.CutPrefix(fields[3], "net:[")
+	if !ok {
+		return 0, "", false
+	}
+	ino, err := strconv.ParseUint(strings.TrimSuffix(num, "]"), 10, 64)
+	if err != nil {
+		return 0, "", false
+	}
+	return ino, unescapeMount(fields[4]), true
+}
+
+// unescapeMount undoes the \ooo escapes of the mount table.
+func unescapeMount(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// add records a file that stands for a namespace. It returns nil if there is
+// none: the inode of a source that is not the live /proc.
+func (sc *nsScan) add(ino uint64, file string, pid int) *nsEntry {
+	if ino == 0 {
+		return nil
+	}
+	e := sc.byInode[ino]
+	switch {
+	case e == nil:
+		e = &nsEntry{inode: ino, path: file, pid: pid}
+		sc.byInode[ino] = e
+	case len(e.others) < maxOtherPaths && e.path != file && !slices.Contains(e.others, file):
+		e.others = append(e.others, file)
+	}
+	return e
+}
+
+// unseen returns how many namespaces there are, at least, besides the entries.
+// Entries without a process may be the very ones that locked processes are in.
+func (sc *nsScan) unseen(entries []nsEntry) int {
+	n := len(sc.locked)
+	for _, e := range entries {
+		if e.netDev == 0 && e.inode != 0 || sc.locked[e.netDev] {
+			n--
+		}
+	}
+	return max(n, 0)
+}
+
+// inode returns the inode of a file of the live system, 0 of any other.
+func inode(fi fs.FileInfo) uint64 {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return st.Ino
+	}
+	return 0
+}
+
+// device returns the device a file of the live system is on.
+func device(fi fs.FileInfo) uint64 {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return uint64(st.Dev)
+	}
+	return 0
+}
