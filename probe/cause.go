@@ -44,15 +44,25 @@ type Cause struct {
 	Kernels     string      `json:"kernels"`  // the range in which it was verified, as text
 	Expected    bool        `json:"expected"` // part of the API's or path's nature, no failure of the host
 	Mechanisms  []Mechanism `json:"mechanisms"`
-	Predicted   bool        `json:"predicted"` // package probe can establish it
-	Reported    bool        `json:"reported"`  // a completion or errno establishes it
-	Observed    bool        `json:"observed"`  // tracing establishes it
+
+	// Which of the three sources can establish it: a prediction of package
+	// probe; what the kernel tells the application each time it happens (a
+	// completion marked COPIED, an errno); tracing.
+	Predicted bool `json:"predicted"`
+	Reported  bool `json:"reported"`
+	Observed  bool `json:"observed"`
 }
 
 // Causes returns the whole catalogue, sorted by kind (copy, pass, hazard,
 // refused, note) and within a kind as the groups of the documentation. The
-// slice is the caller's.
-func Causes() []Cause { return slices.Clone(catalogue) }
+// slice, and what it holds, is the caller's.
+func Causes() []Cause {
+	all := slices.Clone(catalogue)
+	for i := range all {
+		all[i].Mechanisms = slices.Clone(all[i].Mechanisms)
+	}
+	return all
+}
 
 // LookupCause returns the entry with the given id.
 func LookupCause(id string) (Cause, bool) {
@@ -60,5 +70,7 @@ func LookupCause(id string) (Cause, bool) {
 	if i < 0 {
 		return Cause{}, false
 	}
-	return catalogue[i], true
+	c := catalogue[i]
+	c.Mechanisms = slices.Clone(c.Mechanisms)
+	return c, true
 }
