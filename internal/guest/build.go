@@ -1,0 +1,53 @@
+package guest
+
+import (
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"testing"
+
+	"github.com/zcprobe/zcprobe/internal/testenv"
+)
+
+// Build compiles a command of this module for guests, static and stripped, and
+// returns the file. pkg is relative to the module: "./cmd/zcprobe".
+func Build(t testing.TB, pkg string) string {
+	t.Helper()
+	return goTool(t, path.Base(pkg), pkg, "build", "-trimpath", "-ldflags=-s -w")
+}
+
+// BuildTests compiles the tests of a package for guests and returns the file.
+func BuildTests(t testing.TB, pkg string) string {
+	t.Helper()
+	return goTool(t, path.Base(pkg)+".test", pkg, "test", "-c")
+}
+
+func goTool(t testing.TB, name, pkg string, args ...string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), name)
+	cmd := exec.CommandContext(t.Context(), testenv.Tool(t, "go"), append(args, "-o", out, pkg)...)
+	cmd.Dir = moduleRoot(t)
+	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", pkg, err, text)
+	}
+	return out
+}
+
+// moduleRoot is the directory with go.mod, at or above the one tests run in.
+func moduleRoot(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			t.Fatal("no go.mod above the working directory")
+		}
+	}
+}

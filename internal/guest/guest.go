@@ -1,0 +1,109 @@
+// Package guest runs programs of the project in virtual machines with
+// distribution kernels, so that claims about kernels and network devices other
+// than this machine's can be tested. It needs QEMU, which emulates the
+// processor (no KVM), and takes 10 to 20 seconds for a guest. Tests only.
+//
+// A guest has no distribution in it: its first process, our own, carries out
+// [Config.Steps] and powers it off. Its network devices reach nothing outside
+// the QEMU process.
+package guest
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/zcprobe/zcprobe/internal/guest/wire"
+	"github.com/zcprobe/zcprobe/internal/testenv"
+)
+
+// Step is one program run in a guest.
+type Step = wire.Step
+
+// Config describes a guest and what runs in it.
+type Config struct {
+	Series string // kernel series: "5.10", "6.1", "6.12", "6.18" or "7.3"
+
+	// NICs are QEMU device models, options after a comma. Number i is in a
+	// network of its own, 10.0.(10+i).0/24: the guest is .15, a gateway that
+	// forwards nothing .2, and port 9 of .100 swallows what it is sent.
+	NICs []string
+
+	Modules  []string // loaded before the steps, after those the NICs need
+	Loadable []string // loaded when the kernel asks modprobe for them
+
+	Tools []string          // programs of this machine that come along, with their libraries
+	Files map[string]string // more files of this machine, by name in the guest
+	Env   []string          // environment of every step
+
+	Steps   []Step
+	Collect []string // files and directories of the guest to bring back
+
+	CommandLine string        // added to the kernel's
+	Timeout     time.Duration // of the whole run; two minutes if 0
+}
+
+// Result is what a guest did.
+type Result struct {
+	Steps   []StepResult      // one for each step
+	Files   map[string][]byte // collected, by name in the guest
+	Console string            // what the kernel said
+}
+
+// StepResult is how one step went.
+type StepResult struct {
+	Stdout, Stderr string
+	wire.Exit
+}
+
+// Require skips the test unless guests are asked for and can run here.
+func Require(t testing.TB) {
+	t.Helper()
+	if os.Getenv("ZCPROBE_GUESTS") != "1" {
+		t.Skip("needs ZCPROBE_GUESTS=1")
+	}
+	if runtime.GOARCH != "amd64" {
+		t.Skip("needs an amd64 machine")
+	}
+	for _, tool := range []string{"qemu-system-x86_64", "depmod", "xz", "zstd"} {
+		testenv.Tool(t, tool)
+	}
+}
+
+// Run boots the guest, carries out its steps and returns what they did. The
+// test fails unless the guest did all of it; how the steps ended is the test's
+// to judge.
+func Run(t testing.TB, c Config) Result {
+	t.Helper()
+	Require(t)
+	r, err := boot(t.Context(), t.TempDir(), Build(t, "./internal/guest/init"), c)
+	if err != nil {
+		t.Fatalf("guest %s: %v\n%s\nlast of its console:\n%s", c.Series, err, r.transcript(), tail(r.Console, 20))
+	}
+	return r
+}
+
+// boot runs a guest with its files in dir and first as its first process.
+func boot(ctx context.Context, dir, first string, c Config) (Result, error) {
+	k, err := findKernel(ctx, c.Series)
+	if err != nil {
+		return Result{}, err
+	}
+	m := machine{
+		dir: dir, kernel: k.image, initramfs: filepath.Join(dir, "initramfs"),
+		nics: c.NICs, commandLine: c.CommandLine, timeout: cmp.Or(c.Timeout, 2*time.Minute),
+	}
+	if err := buildImage(m.initramfs, k, c, first); err != nil {
+		return Result{}, err
+	}
+	runErr := m.run(ctx)
+	r, err := m.result(len(c.Steps))
+	if runErr != nil {
+		err = runErr // says more than what is missing for it
+	}
+	return r, err
+}
