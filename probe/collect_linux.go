@@ -42,5 +42,6 @@ func Collect(ctx context.Context, o Options) (*Facts, error) {
 	if err != nil {
 		return nil, err
 	}
+	normalise(f)
 	return f, nil
 }

@@ -3,6 +3,10 @@ package probe
 // Facts is everything read from one host. It holds observations and no
 // judgement, and is what a record stores. Every list is in a deterministic
 // order.
+//
+// The tag "addr" says what a string holds that a record replaces by a
+// pseudonym: "ip", "mac", "host", "path" or "mount option". In strings without
+// it addresses are found by their look; "-" keeps a string as it is.
 type Facts struct {
 	Host     HostFacts     `json:"host"`
 	Outcomes []Outcome     `json:"outcomes"` // functional tests, sorted by ID, then Subject
@@ -18,7 +22,7 @@ type Facts struct {
 type HostFacts struct {
 	OS      string `json:"os"`
 	Arch    string `json:"arch"`
-	Kernel  string `json:"kernel"`
+	Kernel  string `json:"kernel" addr:"-"`
 	UID     uint32 `json:"uid"`     // effective
 	Groups  []int  `json:"groups"`  // effective and supplementary group ids
 	CapEff  uint64 `json:"cap_eff"` // effective capability set before the probing thread dropped any
@@ -105,13 +109,13 @@ type Link struct {
 	BondActive  int    `json:"bond_active"` // index of the active port; 0: none or all
 	TeamActive  int    `json:"team_active"` // index of the active port where it can be told
 	VlanID      int    `json:"vlan_id"`
-	MacvlanMode uint32 `json:"macvlan_mode"` // MACVLAN_MODE_*, 0: not a macvlan
-	TunLocal    string `json:"tun_local"`    // outer source of a tunnel
-	TunRemote   string `json:"tun_remote"`   // outer destination; "" when it is per peer or per route
-	TunPort     int    `json:"tun_port"`     // outer UDP destination port
-	TunCsum     *bool  `json:"tun_csum"`     // the tunnel computes an outer checksum
-	TunTap      string `json:"tun_tap"`      // "tun" or "tap" for kind tun
-	MAC         string `json:"mac"`          // pseudonym in a record made without addresses
+	MacvlanMode uint32 `json:"macvlan_mode"`         // MACVLAN_MODE_*, 0: not a macvlan
+	TunLocal    string `json:"tun_local" addr:"ip"`  // outer source of a tunnel
+	TunRemote   string `json:"tun_remote" addr:"ip"` // outer destination; "" when it is per peer or per route
+	TunPort     int    `json:"tun_port"`             // outer UDP destination port
+	TunCsum     *bool  `json:"tun_csum"`             // the tunnel computes an outer checksum
+	TunTap      string `json:"tun_tap"`              // "tun" or "tap" for kind tun
+	MAC         string `json:"mac" addr:"mac"`       // pseudonym in a record made without addresses
 
 	Features      map[string]FeatureState `json:"features"`
 	FeaturesError string                  `json:"features_error,omitempty"` // errno name, or text
@@ -121,19 +125,19 @@ type Link struct {
 
 // PathQuery is a question for the route to one destination.
 type PathQuery struct {
-	Asked string `json:"asked"` // as the user wrote it
-	Host  string `json:"host"`  // without the port
-	Addr  string `json:"addr"`  // the address that was taken, "" when none was found
-	Port  uint16 `json:"port"`  // 0: none given
-	From  string `json:"from"`  // source address asked for, or ""
+	Asked string `json:"asked" addr:"host"` // as the user wrote it
+	Host  string `json:"host" addr:"host"`  // without the port
+	Addr  string `json:"addr" addr:"ip"`    // the address that was taken, "" when none was found
+	Port  uint16 `json:"port"`              // 0: none given
+	From  string `json:"from" addr:"ip"`    // source address asked for, or ""
 	Error string `json:"error,omitempty"`
 }
 
 // RouteQuery is what RTM_GETROUTE is asked.
 type RouteQuery struct {
 	Net   string `json:"net"` // Network.ID it is asked in
-	Dst   string `json:"dst"`
-	Src   string `json:"src,omitempty"`
+	Dst   string `json:"dst" addr:"ip"`
+	Src   string `json:"src,omitempty" addr:"ip"`
 	OIF   int    `json:"oif,omitempty"`
 	Mark  uint32 `json:"mark,omitempty"`
 	UID   uint32 `json:"uid,omitempty"`
@@ -148,12 +152,12 @@ type RouteAnswer struct {
 	Errno   string     `json:"errno,omitempty"` // "ENETUNREACH"
 	Type    string     `json:"type"`            // "unicast", "local", "broadcast", "blackhole", ...
 	OIF     int        `json:"oif"`
-	Gateway string     `json:"gateway"`
-	PrefSrc string     `json:"prefsrc"`
+	Gateway string     `json:"gateway" addr:"ip"`
+	PrefSrc string     `json:"prefsrc" addr:"ip"`
 	MTU     int        `json:"mtu"`   // RTAX_MTU, 0: the device's
 	Encap   string     `json:"encap"` // lightweight tunnel: "mpls", "ip", "seg6", ... or ""
 	// NextHopMAC is the neighbour's link-layer address where it is known.
-	NextHopMAC string `json:"nexthop_mac"`
+	NextHopMAC string `json:"nexthop_mac" addr:"mac"`
 }
 
 // TapFacts are the packet sockets that were found.
@@ -209,11 +213,11 @@ type Rlimit struct {
 
 // DirFacts describes a directory that files are served from.
 type DirFacts struct {
-	Path        string    `json:"path"` // as asked; a record keeps it only with addresses
+	Path        string    `json:"path" addr:"path"` // as asked; a record keeps it only with addresses
 	FSType      string    `json:"fs_type"`
 	FSMagic     int64     `json:"fs_magic"`
-	Mount       string    `json:"mount"`
-	Options     []string  `json:"options"`
+	Mount       string    `json:"mount" addr:"path"`
+	Options     []string  `json:"options" addr:"mount option"`
 	Outcomes    []Outcome `json:"outcomes"`
 	FilesTried  int       `json:"files_tried"`
 	FilesSeen   int       `json:"files_seen"`

@@ -23,5 +23,6 @@ func Judge(f *Facts, o Options) *Report {
 		r.Path = judgePath(f, o)
 	}
 	r.Verdict = judgeVerdict(r)
+	normalise(r)
 	return r
 }
