@@ -182,6 +182,7 @@ type TapFact struct {
 	Protocol       uint16 `json:"protocol"` // host byte order; 3 is ETH_P_ALL
 	Running        bool   `json:"running"`
 	Inode          uint64 `json:"inode"`
+	UID            uint32 `json:"uid"` // of the socket's owner
 	PID            int    `json:"pid"`
 	Comm           string `json:"comm"`
 	IgnoreOutgoing *bool  `json:"ignore_outgoing"` // PACKET_IGNORE_OUTGOING; nil: could not tell

@@ -23,8 +23,11 @@ import (
 type nsTable struct {
 	entries []nsEntry // [0] is our own
 	unseen  int       // exist, but there is no file to reach them by
-	here    string    // label of the namespace the thread is in
-	home    *os.File  // our own namespace while the thread is in another
+	// locked holds a process of each of those, by the inode of its net/dev:
+	// /proc/PID/net can be read although the namespace cannot be entered.
+	locked map[uint64]int
+	here   string   // label of the namespace the thread is in
+	home   *os.File // our own namespace while the thread is in another
 }
 
 // nsEntry is one network namespace.
@@ -45,7 +48,7 @@ const maxOtherPaths = 3
 // findNamespaces looks through /proc/PID/ns/net and the files bound to network
 // namespaces, in /run/netns or wherever else they are mounted.
 func findNamespaces(s *sources) *nsTable {
-	sc := nsScan{proc: s.proc, byInode: map[uint64]*nsEntry{}, locked: map[uint64]bool{}}
+	sc := nsScan{proc: s.proc, byInode: map[uint64]*nsEntry{}, locked: map[uint64]int{}}
 	own := sc.own()
 	sc.processes()
 	sc.files(s.root)
@@ -69,6 +72,10 @@ func findNamespaces(s *sources) *nsTable {
 		}
 	}
 	t.unseen = sc.unseen(t.entries)
+	t.locked = sc.locked
+	for _, e := range t.entries {
+		delete(t.locked, e.netDev)
+	}
 	return t
 }
 
@@ -215,7 +222,7 @@ type nsScan struct {
 	proc    fs.FS
 	dev     uint64 // that all files of namespaces are on
 	byInode map[uint64]*nsEntry
-	locked  map[uint64]bool // net/dev inodes of processes whose ns/net is closed to us
+	locked  map[uint64]int // processes whose ns/net is closed to us, one by net/dev inode
 }
 
 // own describes the namespace of the calling thread.
@@ -262,7 +269,9 @@ func (sc *nsScan) process(dir string, pid int) {
 		// /proc/PID/net is open to all, and the inodes below it are of the
 		// process's namespace: enough to tell that there is another one.
 		if fi, err := fs.Stat(sc.proc, dir+"/net/dev"); err == nil {
-			sc.locked[inode(fi)] = true
+			if _, ok := sc.locked[inode(fi)]; !ok {
+				sc.locked[inode(fi)] = pid
+			}
 		}
 		return
 	}
@@ -359,7 +368,7 @@ func (sc *nsScan) add(ino uint64, file string, pid int) *nsEntry {
 func (sc *nsScan) unseen(entries []nsEntry) int {
 	n := len(sc.locked)
 	for _, e := range entries {
-		if e.netDev == 0 && e.inode != 0 || sc.locked[e.netDev] {
+		if _, ok := sc.locked[e.netDev]; ok || e.netDev == 0 && e.inode != 0 {
 			n--
 		}
 	}

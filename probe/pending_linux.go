@@ -9,7 +9,6 @@ func (t *nsTable) readNetwork(ctx context.Context, label string) Network {
 }
 func readHost(s *sources) HostFacts                                                 { return HostFacts{} }
 func runTests(ctx context.Context, h *HostFacts) []Outcome                          { return nil }
-func readTaps(ctx context.Context, s *sources, ns *nsTable) TapFacts                { return TapFacts{} }
 func readLimits(s *sources, o Options) LimitFacts                                   { return LimitFacts{} }
 func readDir(ctx context.Context, s *sources, dir string, write bool) DirFacts      { return DirFacts{} }
 func collectPath(ctx context.Context, s *sources, ns *nsTable, f *Facts, o Options) {}

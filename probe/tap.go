@@ -23,6 +23,9 @@ func judgeTaps(f *Facts) []TapReport {
 
 func judgeTap(f *Facts, t TapFact) TapReport {
 	r := TapReport{Device: t.Device, Protocol: t.Protocol, PID: t.PID, Comm: t.Comm, NetNS: t.Net, Handler: t.Handler}
+	if !t.anyDevice() {
+		r.Device = t.deviceName() // "" would say any device
+	}
 	copies, detail := tapCopies(t)
 	r.CopiesOutgoing, r.Detail = copies, detail
 	if t.Net == "" || (copies != nil && !*copies) {
@@ -112,6 +115,8 @@ func tapOn(f *Facts, t TapFact, net, device string) (copies *bool, ok bool) {
 		return nil, false
 	}
 	switch {
+	case t.Net == net && t.Device == "" && t.Ifindex > 0:
+		return nil, true // bound to a device whose name is not known: perhaps this one
 	case t.Net == net:
 		return copies, t.anyDevice() || t.Device == device
 	case !t.anyDevice():

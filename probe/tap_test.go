@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -78,6 +79,7 @@ func TestTapEffect(t *testing.T) {
 		{"hop in the other namespace", with(seen, capture("ns1", "eth0", 2)), "ns1", "eth0", new(true), 1},
 		{"our any-device tap at a hop elsewhere, per namespace", with(TapFacts{Complete: true, GlobalList: new(false)}, capture("", "", 0)), "ns1", "eth0", new(false), 0},
 		{"our any-device tap at a hop elsewhere, global", with(TapFacts{Complete: true, GlobalList: new(true)}, capture("", "", 0)), "ns1", "eth0", new(true), 1},
+		{"bound to a device without a name", with(seen, capture("ns1", "", 5)), "ns1", "eth0", nil, 1},
 		{"hidden namespaces, global", TapFacts{Complete: true, GlobalList: new(true), NamespacesHidden: 2}, "", "eth0", nil, 0},
 		{"hidden namespaces, unknown list", TapFacts{Complete: true, NamespacesHidden: 1}, "", "eth0", nil, 0},
 		{"hidden namespaces, per namespace", TapFacts{Complete: true, GlobalList: new(false), NamespacesHidden: 2}, "", "eth0", new(false), 0},
@@ -89,6 +91,57 @@ func TestTapEffect(t *testing.T) {
 				t.Errorf("copies %s by %d (%s), want %s by %d", showBool(got), len(by), why, showBool(c.want), c.by)
 			}
 		})
+	}
+}
+
+func TestTapReportNamesDevice(t *testing.T) {
+	for _, c := range []struct {
+		tap  TapFact
+		want string
+	}{
+		{capture("", "", 0), ""},
+		{capture("", "eth0", 2), "eth0"},
+		{capture("ns1", "", 5), "device index 5"}, // not any device
+		{capture("", "", -1), "device index -1"},
+	} {
+		if got := judgeTaps(&Facts{Taps: TapFacts{Taps: []TapFact{c.tap}}})[0].Device; got != c.want {
+			t.Errorf("%+v is on %q, want %q", c.tap, got, c.want)
+		}
+	}
+}
+
+func TestTapChecks(t *testing.T) {
+	unread := capture("", "eth1", 3)
+	unread.IgnoreOutgoing, unread.PID, unread.Comm = nil, 0, ""
+	for _, c := range []struct {
+		name  string
+		facts TapFacts
+		want  []string // "subject status"
+	}{
+		{"nothing", TapFacts{Complete: true}, []string{" pass"}},
+		{"not seen", TapFacts{}, []string{" unknown"}},
+		{"not seen, one found", TapFacts{Taps: []TapFact{capture("", "eth0", 2)}}, []string{" unknown", "eth0 fail"}},
+		{"loopback alone", TapFacts{Complete: true, Taps: []TapFact{capture("", "lo", 1)}}, []string{" pass"}},
+		{"two devices, two captures on one", TapFacts{Complete: true, Taps: []TapFact{capture("", "", 0), capture("", "eth0", 2),
+			capture("", "eth0", 2), unread}}, []string{" fail", "eth0 fail", "eth1 unknown"}},
+		{"elsewhere", TapFacts{Complete: true, GlobalList: new(false), Taps: []TapFact{capture("ns1", "", 0)}}, []string{" pass"}},
+		{"elsewhere, one list", TapFacts{Complete: true, GlobalList: new(true), Taps: []TapFact{capture("ns1", "", 0)}}, []string{" fail"}},
+		{"hidden, one list", TapFacts{Complete: true, GlobalList: new(true), NamespacesHidden: 1}, []string{" unknown"}},
+		{"sure and unsure on one device", TapFacts{Complete: true, Taps: []TapFact{unread, capture("", "eth1", 3)}}, []string{"eth1 fail"}},
+	} {
+		var got []string
+		for _, ch := range tapChecks(&Facts{Taps: c.facts}) {
+			got = append(got, ch.Subject+" "+string(ch.Status))
+			if ch.ID != "tap.none" || ch.Detail == "" || ch.Evidence == nil || ch.Causes == nil {
+				t.Errorf("%s: incomplete check %+v", c.name, ch)
+			}
+			if (ch.Status == Fail) != (len(ch.Causes) > 0 && ch.Remedy != "") {
+				t.Errorf("%s: causes and remedy go with a failure, got %+v", c.name, ch)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
 	}
 }
 
