@@ -85,16 +85,18 @@ type Network struct {
 
 // Link is one network device: rtnetlink attributes joined with ethtool state.
 type Link struct {
-	Index   int    `json:"index"`
-	Name    string `json:"name"`
-	Kind    string `json:"kind"`     // IFLA_INFO_KIND; "" for devices without one
-	ARPHRD  uint16 `json:"arphrd"`   // ARPHRD_*, 772 is loopback
-	Flags   uint32 `json:"flags"`    // IFF_*
-	MTU     int    `json:"mtu"`      // bytes
-	State   uint8  `json:"state"`    // IF_OPER_*
-	Master  int    `json:"master"`   // index of bond, bridge, team or VRF it belongs to; 0: none
-	Parent  int    `json:"parent"`   // IFLA_LINK: index of the device below (or the veth peer); 0: none
-	ParentN string `json:"parent_n"` // namespace Parent is in: "" this one, "nsN", "?" when it cannot be named
+	Index  int    `json:"index"`
+	Name   string `json:"name"`
+	Kind   string `json:"kind"`   // IFLA_INFO_KIND; "" for devices without one
+	ARPHRD uint16 `json:"arphrd"` // ARPHRD_*, 772 is loopback
+	Flags  uint32 `json:"flags"`  // IFF_*
+	MTU    int    `json:"mtu"`    // bytes
+	State  uint8  `json:"state"`  // IF_OPER_*
+	Master int    `json:"master"` // index of bond, bridge, team or VRF it belongs to; 0: none
+	Parent int    `json:"parent"` // IFLA_LINK: index of the device below (or the veth peer); 0: none
+	// ParentN is the namespace Parent is in: "" the link's own, "nsN" another,
+	// "ns0" the probed one as seen from another, "?" one that cannot be named.
+	ParentN string `json:"parent_n"`
 	Qdisc   string `json:"qdisc"`
 	XDP     string `json:"xdp"`    // "", "native", "generic", "offloaded", "multiple"
 	HasDev  bool   `json:"hasdev"` // a bus device stands behind it

@@ -21,6 +21,7 @@ import (
 // in the file system stands for. It belongs to one probing thread, and holds
 // no descriptor: namespaces live and die without us.
 type nsTable struct {
+	sys     fs.FS     // /sys as the process sees it
 	entries []nsEntry // [0] is our own
 	unseen  int       // exist, but there is no file to reach them by
 	// locked holds a process of each of those, by the inode of its net/dev:
@@ -42,6 +43,10 @@ type nsEntry struct {
 	netDev uint64   // inode of net/dev of a process in it; 0: not looked at
 }
 
+// ownNamespace names the probed namespace in a Link of another one, where ""
+// would mean that other one.
+const ownNamespace = "ns0"
+
 // maxOtherPaths bounds what is kept of a namespace shared by many processes.
 const maxOtherPaths = 3
 
@@ -54,7 +59,7 @@ func findNamespaces(s *sources) *nsTable {
 	sc.files(s.root)
 	delete(sc.byInode, own.inode)
 
-	t := &nsTable{entries: []nsEntry{own}}
+	t := &nsTable{sys: s.sys, entries: []nsEntry{own}}
 	for _, e := range sc.byInode {
 		t.entries = append(t.entries, *e)
 	}
@@ -107,12 +112,16 @@ func (t *nsTable) hidden() int {
 }
 
 // in runs fn with the calling thread, which must be the table's probing
-// thread, in the namespace with the given label. The error is fn's or says why
+// thread, in the namespace with the given label (ns0 is our own, as in
+// Link.ParentN). The error is fn's or says why
 // the namespace could not be entered. Goroutines that fn starts are elsewhere.
 //
 // A thread that cannot come back must not run anything more: in then panics
 // with threadLost, which ends the probing thread.
 func (t *nsTable) in(label string, fn func() error) error {
+	if label == ownNamespace {
+		label = ""
+	}
 	if label == t.here {
 		return fn()
 	}

@@ -1,0 +1,422 @@
+package probe
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/zcprobe/zcprobe/internal/testenv"
+)
+
+// A place is a network namespace that a test may change and look at with other
+// tools: testenv.NetNS, or the whole machine in a guest.
+type place interface {
+	Run(name string, args ...string) string
+	Try(name string, args ...string) (string, error)
+	Do(fn func())
+}
+
+// networkOf reads the namespace of a place as Collect would.
+func networkOf(t testing.TB, p place) Network {
+	t.Helper()
+	var n Network
+	p.Do(func() {
+		err := onProbeThread(t.Context(), func() error {
+			n = findNamespaces(liveSources()).readNetwork(t.Context(), "")
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	if n.Error != "" {
+		t.Errorf("network: %s", n.Error)
+	}
+	return n
+}
+
+func linkNamed(t testing.TB, n Network, name string) Link {
+	t.Helper()
+	i := slices.IndexFunc(n.Links, func(l Link) bool { return l.Name == name })
+	if i < 0 {
+		t.Errorf("no link %s in %v", name, linkNames(n))
+		return Link{}
+	}
+	return n.Links[i]
+}
+
+func linkNames(n Network) []string {
+	var names []string
+	for _, l := range n.Links {
+		names = append(names, l.Name)
+	}
+	return names
+}
+
+// legacyNames are the features that ethtool prints under their old names.
+var legacyNames = map[string]string{
+	"rx-checksumming":              "rx-checksum",
+	"generic-segmentation-offload": "tx-generic-segmentation",
+	"generic-receive-offload":      "rx-gro",
+	"large-receive-offload":        "rx-lro",
+	"rx-vlan-offload":              "rx-vlan-hw-parse",
+	"tx-vlan-offload":              "tx-vlan-hw-insert",
+	"ntuple-filters":               "rx-ntuple-filter",
+	"receive-hashing":              "rx-hashing",
+}
+
+// groupNames are no features, but sums of several that ethtool makes.
+var groupNames = []string{"ifname", "tx-checksumming", "scatter-gather", "tcp-segmentation-offload"}
+
+// agreesWithEthtool compares the features of every link with what ethtool says.
+func agreesWithEthtool(t *testing.T, p place, n Network) {
+	t.Helper()
+	for _, l := range n.Links {
+		var printed []map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(p.Run("ethtool", "--json", "-k", l.Name)), &printed); err != nil || len(printed) != 1 {
+			t.Fatalf("ethtool --json -k %s: %v", l.Name, err)
+		}
+		if l.FeaturesError != "" || l.FeaturesSource != fromGFeatures {
+			t.Errorf("%s: features from %q, error %q", l.Name, l.FeaturesSource, l.FeaturesError)
+		}
+		compared := 0
+		for name, raw := range printed[0] {
+			if slices.Contains(groupNames, name) {
+				continue
+			}
+			var want struct{ Active, Fixed, Requested *bool }
+			if err := json.Unmarshal(raw, &want); err != nil || want.Active == nil || want.Fixed == nil {
+				t.Fatalf("ethtool --json -k %s: %s: %s (%v)", l.Name, name, raw, err)
+			}
+			if real, ok := legacyNames[name]; ok {
+				name = real
+			}
+			got, ok := l.Features[name]
+			if !ok {
+				t.Errorf("%s: no feature %s", l.Name, name)
+				continue
+			}
+			if got.Active != *want.Active || (!got.Available || got.NeverChanged) != *want.Fixed ||
+				want.Requested != nil && got.Requested != *want.Requested {
+				t.Errorf("%s: %s is %+v, ethtool says %s", l.Name, name, got, raw)
+			}
+			compared++
+		}
+		if compared != len(l.Features) {
+			t.Errorf("%s: compared %d of %d features", l.Name, compared, len(l.Features))
+		}
+		agreesWithDrvInfo(t, p, l)
+	}
+}
+
+func agreesWithDrvInfo(t *testing.T, p place, l Link) {
+	t.Helper()
+	out, err := p.Try("ethtool", "-i", l.Name)
+	if err != nil {
+		if l.Driver != "" || l.Bus != "" {
+			t.Errorf("%s: driver %q, bus %q, ethtool -i: %v", l.Name, l.Driver, l.Bus, err)
+		}
+		return
+	}
+	for _, line := range strings.Split(out, "\n") {
+		k, v, _ := strings.Cut(line, ": ")
+		if k == "driver" && v != l.Driver || k == "bus-info" && strings.TrimSpace(v) != l.Bus {
+			t.Errorf("%s: driver %q, bus %q, ethtool -i says %s", l.Name, l.Driver, l.Bus, line)
+		}
+	}
+}
+
+// ipLink is what `ip -j -d link` prints of a device.
+type ipLink struct {
+	IfIndex     int    `json:"ifindex"`
+	IfName      string `json:"ifname"`
+	Flags       []string
+	MTU         int
+	Qdisc       string
+	OperState   string `json:"operstate"`
+	Master      string
+	LinkType    string `json:"link_type"`
+	Link        string
+	LinkIndex   int     `json:"link_index"`
+	LinkNetNSID *int    `json:"link_netnsid"`
+	GSOMaxSize  *uint32 `json:"gso_max_size"`
+	GSOMaxSegs  *uint32 `json:"gso_max_segs"`
+	Address     string
+	ParentDev   string `json:"parentdev"`
+	XDP         *struct {
+		Mode     int
+		Attached []json.RawMessage
+	}
+	LinkInfo struct {
+		InfoKind string         `json:"info_kind"`
+		InfoData map[string]any `json:"info_data"`
+	} `json:"linkinfo"`
+}
+
+var operStates = []string{"UNKNOWN", "NOTPRESENT", "DOWN", "LOWERLAYERDOWN", "TESTING", "DORMANT", "UP"}
+
+// agreesWithIP compares every link with what ip says.
+func agreesWithIP(t *testing.T, p place, n Network) {
+	t.Helper()
+	var want []ipLink
+	if err := json.Unmarshal([]byte(p.Run("ip", "-j", "-d", "link")), &want); err != nil {
+		t.Fatalf("ip -j -d link: %v", err)
+	}
+	if len(want) != len(n.Links) {
+		t.Errorf("%d links %v, ip says %d", len(n.Links), linkNames(n), len(want))
+	}
+	byName := map[string]int{}
+	for _, w := range want {
+		byName[w.IfName] = w.IfIndex
+	}
+	for _, w := range want {
+		l := linkNamed(t, n, w.IfName)
+		same := func(what string, got, want any) {
+			t.Helper()
+			if fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("%s: %s %v, ip says %v", w.IfName, what, got, want)
+			}
+		}
+		same("index", l.Index, w.IfIndex)
+		same("kind", l.Kind, w.LinkInfo.InfoKind)
+		same("mtu", l.MTU, w.MTU)
+		same("qdisc", l.Qdisc, w.Qdisc)
+		same("address", l.MAC, w.Address)
+		same("up", l.Flags&1 != 0, slices.Contains(w.Flags, "UP"))
+		same("operstate", operStates[l.State], w.OperState)
+		same("master", l.Master, byName[w.Master])
+		same("loopback", l.ARPHRD == 772, w.LinkType == "loopback")
+		if w.GSOMaxSize != nil {
+			same("gso_max_size", l.GSOMaxBytes, *w.GSOMaxSize)
+			same("gso_max_segs", l.GSOMaxSegs, *w.GSOMaxSegs)
+		}
+		if w.ParentDev != "" {
+			same("bus device", l.HasDev, true)
+		}
+		same("parent abroad", l.ParentN != "", w.LinkNetNSID != nil)
+		switch {
+		case w.LinkIndex != 0:
+			same("parent", l.Parent, w.LinkIndex)
+		case w.Link != "":
+			same("parent", l.Parent, byName[w.Link])
+		}
+		kindAgreesWithIP(t, l, w, byName)
+	}
+}
+
+// kindAgreesWithIP compares what is peculiar to a kind of device.
+func kindAgreesWithIP(t *testing.T, l Link, w ipLink, byName map[string]int) {
+	t.Helper()
+	d := w.LinkInfo.InfoData
+	text := func(k string) string { s, _ := d[k].(string); return s }
+	number := func(k string) int { f, _ := d[k].(float64); return int(f) }
+	same := func(what string, got, want any) {
+		t.Helper()
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s: %s %v, ip says %v", w.IfName, what, got, want)
+		}
+	}
+	if l.Kind != "bond" {
+		same("bond mode", l.BondMode, -1)
+	}
+	switch l.Kind {
+	case "bond":
+		modes := []string{"balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"}
+		same("bond mode", modes[l.BondMode], text("mode"))
+		same("active port", l.BondActive, byName[text("active_slave")])
+	case "vlan":
+		same("vlan id", l.VlanID, number("id"))
+	case "macvlan", "macvtap":
+		modes := map[uint32]string{1: "private", 2: "vepa", 4: "bridge", 8: "passthru", 16: "source"}
+		same("macvlan mode", modes[l.MacvlanMode], text("mode"))
+	case "tun":
+		same("tun type", l.TunTap, text("type"))
+	default:
+		if _, ok := tunnels[l.Kind]; !ok {
+			return
+		}
+		first := func(keys ...string) string {
+			for _, k := range keys {
+				if s := text(k); s != "" && s != "any" && s != "0.0.0.0" && s != "::" {
+					return s
+				}
+			}
+			return ""
+		}
+		same("tunnel local", l.TunLocal, first("local", "local6"))
+		same("tunnel remote", l.TunRemote, first("remote", "remote6", "group", "group6"))
+		if l.Kind == "vxlan" || l.Kind == "geneve" {
+			same("tunnel port", l.TunPort, number("port"))
+			sum, _ := d["udp_csum"].(bool)
+			if strings.Contains(l.TunRemote, ":") {
+				zero, _ := d["udp_zero_csum6_tx"].(bool)
+				sum = !zero
+			}
+			if l.TunRemote != "" {
+				same("tunnel checksum", l.TunCsum != nil && *l.TunCsum, sum)
+			}
+		}
+		if s := text("link"); s != "" {
+			same("tunnel parent", l.Parent, byName[s])
+		}
+	}
+}
+
+// machine is the whole machine a guest test runs on.
+type machine struct{ t *testing.T }
+
+func (m machine) Do(fn func()) { fn() }
+
+func (m machine) Run(name string, args ...string) string {
+	m.t.Helper()
+	out, err := m.Try(name, args...)
+	if err != nil {
+		m.t.Fatalf("%s %s: %v", name, strings.Join(args, " "), err)
+	}
+	return out
+}
+
+func (m machine) Try(name string, args ...string) (string, error) {
+	m.t.Helper()
+	return runTool(testenv.Tool(m.t, name), args...)
+}
+
+// standIn is a device of each kind that a test can make without hardware, in
+// the order they need each other. Each is a command for ip.
+var standIns = []struct {
+	kind string // what the kernel must know
+	cmds []string
+}{
+	{"veth", []string{"link add v0 mtu 1400 type veth peer name v1", "link set v0 up", "link set v1 up", "link set v1 gso_max_size 30000 gso_max_segs 20"}},
+	{"ifb", []string{"link add ifb9 type ifb"}},
+	{"bridge", []string{"link add br0 type bridge", "link set v1 master br0", "link set br0 up"}},
+	{"tun", []string{"tuntap add dev tun9 mode tun", "tuntap add dev tap9 mode tap", "link set tap9 up"}},
+	{"macvlan", []string{"link add mv0 link v0 type macvlan mode bridge", "link add mv1 link v0 type macvlan mode private"}},
+	{"macvtap", []string{"link add mvt0 link v0 type macvtap mode vepa"}},
+	{"vxlan", []string{
+		"link add vx0 type vxlan id 1 remote 192.0.2.1 local 192.0.2.2 dev v0 dstport 4789",
+		"link add vx1 type vxlan id 2 remote 2001:db8::1 dev v0 dstport 4790 udp6zerocsumtx",
+		"link add vx2 type vxlan id 3 group 239.1.1.1 dev v0 dstport 8472",
+		"link add vx3 type vxlan external dstport 4791",
+		"link add vx4 type vxlan id 4 remote 192.0.2.1 dstport 4792 noudpcsum",
+		"link add vx5 type vxlan id 5 local 192.0.2.2 dstport 4793 udpcsum",
+	}},
+	{"dummy", []string{"link add d0 type dummy", "link add d1 type dummy", "link add d2 type dummy"}},
+	{"vlan", []string{"link add link v0 name v0.7 type vlan id 7"}},
+	{"bond", []string{
+		"link add bo0 type bond mode active-backup miimon 100", "link set d0 master bo0", "link set d1 master bo0", "link set bo0 up",
+		"link add bo1 type bond mode 802.3ad",
+	}},
+	{"team", []string{"link add te0 type team", "link set d2 master te0"}},
+	{"ipvlan", []string{"link add link v0 name iv0 type ipvlan mode l2"}},
+	{"geneve", []string{
+		"link add ge0 type geneve id 1 remote 192.0.2.1",
+		"link add ge1 type geneve id 2 remote 2001:db8::1 dstport 7000 udp6zerocsumtx",
+		"link add ge2 type geneve external dstport 7001",
+		"link add ge3 type geneve id 3 remote 192.0.2.1 dstport 7002 udpcsum",
+	}},
+	{"gre", []string{
+		"link add gre9 type gre remote 192.0.2.1 local 192.0.2.2 dev v0",
+		"link add gre8 type gre remote 192.0.2.3 csum",
+	}},
+	{"gretap", []string{"link add gt9 type gretap remote 192.0.2.1 local 192.0.2.2"}},
+	{"ipip", []string{"link add ipip9 type ipip remote 192.0.2.1 local 192.0.2.2 dev v0"}},
+	{"sit", []string{"link add sit9 type sit remote 192.0.2.1 local 192.0.2.2"}},
+	{"ip6tnl", []string{"link add i6t9 type ip6tnl remote 2001:db8::1 local 2001:db8::2"}},
+	{"ip6gre", []string{"link add i6g9 type ip6gre remote 2001:db8::1 local 2001:db8::2"}},
+	{"vti", []string{"link add vti9 type vti remote 192.0.2.1 local 192.0.2.2 key 3"}},
+	{"vrf", []string{"link add vrf9 type vrf table 9"}},
+	{"wireguard", []string{"link add wg9 type wireguard"}},
+	{"netkit", []string{"link add nk0 type netkit"}},
+}
+
+// makeLinks makes a device of each kind the kernel has, and returns those kinds.
+func makeLinks(t *testing.T, p place) map[string]bool {
+	t.Helper()
+	have := map[string]bool{}
+	for _, s := range standIns {
+		for i, cmd := range s.cmds {
+			_, err := p.Try("ip", strings.Fields(cmd)...)
+			if err != nil && i == 0 && (strings.Contains(err.Error(), "Unknown device type") || strings.Contains(err.Error(), "Not supported")) {
+				break
+			}
+			if err != nil {
+				t.Errorf("ip %s: %v", cmd, err)
+			}
+			have[s.kind] = true
+		}
+	}
+	return have
+}
+
+func TestNetworkAgreesWithTools(t *testing.T) {
+	ns := testenv.NewNetNS(t)
+	have := makeLinks(t, ns)
+	for _, kind := range []string{"veth", "ifb", "bridge", "tun", "macvlan", "vxlan"} {
+		if !have[kind] {
+			t.Errorf("this kernel makes no %s", kind)
+		}
+	}
+	n := networkOf(t, ns)
+	agreesWithIP(t, ns, n)
+	agreesWithEthtool(t, ns, n)
+
+	for _, args := range []string{"v0 sg off", "v0 sg on tso off", "v0 tx off", "v0 tx on tso on gso off", "br0 sg off", "vx0 tx off", "ifb9 sg off", "tap9 sg off"} {
+		ns.Run("ethtool", append([]string{"-K"}, strings.Fields(args)...)...)
+		agreesWithEthtool(t, ns, networkOf(t, ns))
+	}
+}
+
+// TestOwnNetworkAgreesWithTools reads the namespace the tests run in, and
+// changes nothing there.
+func TestOwnNetworkAgreesWithTools(t *testing.T) {
+	p := machine{t}
+	n := networkOf(t, p)
+	agreesWithIP(t, p, n)
+	agreesWithEthtool(t, p, n)
+	for _, l := range n.Links {
+		_, err := os.Stat(filepath.Join("/sys/class/net", l.Name, "device"))
+		if l.HasDev != (err == nil) {
+			t.Errorf("%s: bus device %t, /sys says %v", l.Name, l.HasDev, err)
+		}
+	}
+}
+
+// TestGuestNetworkAgreesWithTools covers the kernels and kinds of device that
+// the machine the tests run on lacks.
+func TestGuestNetworkAgreesWithTools(t *testing.T) {
+	series := testenv.Guest(t)
+	p := machine{t}
+	have := makeLinks(t, p)
+	t.Logf("Linux %s makes %v", series, have)
+	n := networkOf(t, p)
+	agreesWithIP(t, p, n)
+	agreesWithEthtool(t, p, n)
+	for _, l := range n.Links {
+		_, err := os.Stat(filepath.Join("/sys/class/net", l.Name, "device"))
+		if l.HasDev != (err == nil) {
+			t.Errorf("%s: bus device %t, /sys says %v", l.Name, l.HasDev, err)
+		}
+	}
+	for _, args := range []string{"v0 sg off", "v0 sg on tso off", "v0 tx off", "v0 tx on tso on gso off"} {
+		p.Run("ethtool", append([]string{"-K"}, strings.Fields(args)...)...)
+		agreesWithEthtool(t, p, networkOf(t, p))
+	}
+}
+
+// runTool runs a program and returns its standard output.
+func runTool(path string, args ...string) (string, error) {
+	var stdout, stderr bytes.Buffer
+	cmd := exec.Command(path, args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr.String()))
+	}
+	return stdout.String(), nil
+}
