@@ -45,6 +45,7 @@ var layers = []layer{
 		outside: []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "go.yaml.in/yaml/v3"},
 	},
 	{dir: "internal/testenv", outside: []string{"golang.org/x/sys"}, testOnly: true},
+	{dir: "internal/hosttest", inside: []string{"probe"}, outside: []string{"github.com/santhosh-tekuri/jsonschema/v6"}, testOnly: true},
 	{dir: "internal/layout", testOnly: true},
 	{dir: "internal/guest", inside: []string{"internal/testenv"}, outside: []string{"golang.org/x/sys"}, testOnly: true},
 }
