@@ -9,4 +9,3 @@ func judgeDirs(f *Facts) []Feature                      { return nil }
 func judgeLimits(f *Facts, o Options) Limits            { return Limits{} }
 func judgeHazards(f *Facts) []Hazard                    { return nil }
 func judgePath(f *Facts, o Options) *PathReport         { return nil }
-func judgeVerdict(r *Report) Verdict                    { return Verdict{} }
