@@ -16,6 +16,9 @@ type Facts struct {
 	Limits   LimitFacts    `json:"limits"`
 	Dirs     []DirFacts    `json:"dirs"`
 	Paths    []PathQuery   `json:"paths"` // the destinations that were asked for
+
+	// Neighbours are the link-layer answers that a path depended on.
+	Neighbours []NeighbourAnswer `json:"neighbours"`
 }
 
 // HostFacts describes the kernel and the probing process.
@@ -81,24 +84,6 @@ type Network struct {
 	ID    string `json:"id"`
 	Links []Link `json:"links"` // by index
 	Error string `json:"error,omitempty"`
-
-	// Egress is what the routes of the namespace lead out of; nil: not read,
-	// as for every namespace but the probed one, or EgressError.
-	Egress      *Egress `json:"egress"`
-	EgressError string  `json:"egress_error,omitempty"`
-}
-
-// Egress counts unicast routes, in all tables, by the device they lead out of.
-// Routes to the link itself (fe80::/10, multicast) do not count.
-type Egress struct {
-	Devices []EgressDevice `json:"devices"` // by index; a device without a route is not here
-}
-
-// EgressDevice is a device with routes.
-type EgressDevice struct {
-	Index int `json:"index"`
-	IPv4  int `json:"ipv4"`
-	IPv6  int `json:"ipv6"`
 }
 
 // Link is one network device: rtnetlink attributes joined with ethtool state.
@@ -151,6 +136,16 @@ type PathQuery struct {
 	Port  uint16 `json:"port"`              // 0: none given
 	From  string `json:"from" addr:"ip"`    // source address asked for, or ""
 	Error string `json:"error,omitempty"`
+
+	// Addrs are all addresses the name has, in the order in which they would
+	// be tried; empty if Host is an address.
+	Addrs []string `json:"addrs" addr:"ip"`
+	// UID is the user whose sockets the route was asked for: rules may route
+	// by user.
+	UID uint32 `json:"uid"`
+	// NFQueues is the number of netfilter queues a program listens on, nil if
+	// it could not be read.
+	NFQueues *int `json:"nf_queues"`
 }
 
 // RouteQuery is what RTM_GETROUTE is asked.
@@ -159,6 +154,7 @@ type RouteQuery struct {
 	Dst   string `json:"dst" addr:"ip"`
 	Src   string `json:"src,omitempty" addr:"ip"`
 	OIF   int    `json:"oif,omitempty"`
+	IIF   int    `json:"iif,omitempty"` // as if a packet came in on this device; 0: sent from here
 	Mark  uint32 `json:"mark,omitempty"`
 	UID   uint32 `json:"uid,omitempty"`
 	HasID bool   `json:"has_uid,omitempty"`
@@ -178,6 +174,28 @@ type RouteAnswer struct {
 	Encap   string     `json:"encap"` // lightweight tunnel: "mpls", "ip", "seg6", ... or ""
 	// NextHopMAC is the neighbour's link-layer address where it is known.
 	NextHopMAC string `json:"nexthop_mac" addr:"mac"`
+	// Forwarding: the namespace forwards packets of the address family; set
+	// for queries with an IIF, nil if it could not be read.
+	Forwarding *bool `json:"forwarding,omitempty"`
+}
+
+// NeighbourQuery asks for the link-layer address of Addr on device Dev or, if
+// MAC is given, where the bridge or VXLAN device Dev sends frames for it.
+type NeighbourQuery struct {
+	Net  string `json:"net"` // Network.ID
+	Dev  int    `json:"dev"`
+	Addr string `json:"addr,omitempty" addr:"ip"`
+	MAC  string `json:"mac,omitempty" addr:"mac"`
+}
+
+// NeighbourAnswer is what RTM_GETNEIGH said. Nothing is resolved for it: a
+// neighbour nobody talked to lately is ENOENT.
+type NeighbourAnswer struct {
+	Query NeighbourQuery `json:"query"`
+	Errno string         `json:"errno,omitempty"` // "ENOENT": not known
+	MAC   string         `json:"mac" addr:"mac"`  // "" while it is not resolved
+	Port  int            `json:"port"`            // index of the bridge's port, or of the bridge for its own address
+	Dst   string         `json:"dst" addr:"ip"`   // address of the remote VXLAN end
 }
 
 // TapFacts are the packet sockets that were found.

@@ -43,10 +43,6 @@ type nsEntry struct {
 	netDev uint64   // inode of net/dev of a process in it; 0: not looked at
 }
 
-// ownNamespace names the probed namespace in a Link of another one, where ""
-// would mean that other one.
-const ownNamespace = "ns0"
-
 // maxOtherPaths bounds what is kept of a namespace shared by many processes.
 const maxOtherPaths = 3
 

@@ -8,4 +8,4 @@ func judgeKernel(f *Facts) []Feature                    { return nil }
 func judgeDirs(f *Facts) []Feature                      { return nil }
 func judgeLimits(f *Facts, o Options) Limits            { return Limits{} }
 func judgeHazards(f *Facts) []Hazard                    { return nil }
-func judgePath(f *Facts, o Options) *PathReport         { return nil }
+func judgeVerdict(r *Report) Verdict                    { return Verdict{} }

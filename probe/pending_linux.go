@@ -4,8 +4,7 @@ import "context"
 
 // Each function here is replaced by its real one as that lands; the file goes with the last of them.
 
-func readHost(s *sources) HostFacts                                                 { return HostFacts{} }
-func runTests(ctx context.Context, h *HostFacts) []Outcome                          { return nil }
-func readLimits(s *sources, o Options) LimitFacts                                   { return LimitFacts{} }
-func readDir(ctx context.Context, s *sources, dir string, write bool) DirFacts      { return DirFacts{} }
-func collectPath(ctx context.Context, s *sources, ns *nsTable, f *Facts, o Options) {}
+func readHost(s *sources) HostFacts                                            { return HostFacts{} }
+func runTests(ctx context.Context, h *HostFacts) []Outcome                     { return nil }
+func readLimits(s *sources, o Options) LimitFacts                              { return LimitFacts{} }
+func readDir(ctx context.Context, s *sources, dir string, write bool) DirFacts { return DirFacts{} }

@@ -59,6 +59,7 @@ var recordParts = []struct {
 	{"features.json", func(f *Facts) any { return &f.Outcomes }},
 	{"networks.json", func(f *Facts) any { return &f.Networks }},
 	{"routes.json", func(f *Facts) any { return &f.Routes }},
+	{"neighbours.json", func(f *Facts) any { return &f.Neighbours }},
 	{"taps.json", func(f *Facts) any { return &f.Taps }},
 	{"limits.json", func(f *Facts) any { return &f.Limits }},
 	{"dirs.json", func(f *Facts) any { return &f.Dirs }},

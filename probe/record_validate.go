@@ -31,8 +31,16 @@ func validate(f *Facts) error {
 			return fmt.Errorf("routes.json: answer %d: %w", i, err)
 		}
 	}
+	for i, a := range f.Neighbours {
+		if !within(0, math.MaxInt32, a.Query.Dev, a.Port) {
+			return fmt.Errorf("neighbours.json: answer %d: a negative or enormous interface index", i)
+		}
+		if err := checkAddrs(a.Query.Addr, a.Dst); err != nil {
+			return fmt.Errorf("neighbours.json: answer %d: %w", i, err)
+		}
+	}
 	for i, q := range f.Paths {
-		if err := checkAddrs(q.Addr, q.From); err != nil {
+		if err := checkAddrs(append([]string{q.Addr, q.From}, q.Addrs...)...); err != nil {
 			return fmt.Errorf("paths.json: path %d: %w", i, err)
 		}
 	}
@@ -62,7 +70,7 @@ func (n *Network) validate() error {
 }
 
 func (a *RouteAnswer) validate() error {
-	if !within(0, math.MaxInt32, a.OIF, a.MTU, a.Query.OIF) {
+	if !within(0, math.MaxInt32, a.OIF, a.MTU, a.Query.OIF, a.Query.IIF) {
 		return fmt.Errorf("a negative or enormous interface index or MTU")
 	}
 	return checkAddrs(a.Query.Dst, a.Query.Src, a.Gateway, a.PrefSrc)

@@ -15,16 +15,11 @@ type Report struct {
 	Features        []Feature        `json:"features"` // sorted by ID, then Subject
 	NICs            []NIC            `json:"nics"`     // in order of interface index
 	Taps            []TapReport      `json:"taps"`
-	TapChecks       []Check          `json:"tap_checks"` // tap.none
 	Limits          Limits           `json:"limits"`
 	Hazards         []Hazard         `json:"hazards"`
 	Tracing         Tracing          `json:"tracing"`
 	Path            *PathReport      `json:"path,omitempty"`
 	Recommendations []Recommendation `json:"recommendations"`
-
-	// Blockers is what stands in the way of zero-copy, gravest first: failed
-	// conditions, then what could not be told, then warnings.
-	Blockers []Check `json:"blockers"`
 }
 
 // Host names the machine and the process that looked at it.
@@ -63,21 +58,15 @@ type Feature struct {
 
 // NIC is one network device of the namespace.
 type NIC struct {
-	Name   string   `json:"name"`
-	Index  int      `json:"index"`
-	Driver string   `json:"driver"`
-	Kind   string   `json:"kind"` // rtnetlink kind, or "physical", "loopback", "virtual"
-	MTU    int      `json:"mtu"`
-	Up     bool     `json:"up"`
-	Qdisc  string   `json:"qdisc"`
-	XDP    string   `json:"xdp"`   // "", "native", "generic", "offloaded", "multiple"
-	Lower  []string `json:"lower"` // devices below it in the same namespace
-
-	// RoutesIPv4 and RoutesIPv6 count the unicast routes that lead out of it,
-	// in all tables, those to the link itself aside; nil: unknown.
-	RoutesIPv4 *int `json:"routes_ipv4"`
-	RoutesIPv6 *int `json:"routes_ipv6"`
-
+	Name     string                  `json:"name"`
+	Index    int                     `json:"index"`
+	Driver   string                  `json:"driver"`
+	Kind     string                  `json:"kind"` // rtnetlink kind, or "physical", "loopback", "virtual"
+	MTU      int                     `json:"mtu"`
+	Up       bool                    `json:"up"`
+	Qdisc    string                  `json:"qdisc"`
+	XDP      string                  `json:"xdp"`   // "", "native", "generic", "offloaded", "multiple"
+	Lower    []string                `json:"lower"` // devices below it in the same namespace
 	Features map[string]FeatureState `json:"features"`
 	Error    string                  `json:"error,omitempty"` // why Features is empty
 }
@@ -192,6 +181,29 @@ type PathReport struct {
 	APIs        []APIReport `json:"apis"`
 	Evidence    []Evidence  `json:"evidence"`
 	Limits      []string    `json:"limits"` // where our view ends, one sentence each
+
+	// What the path as a whole can do: the least that any of its devices can.
+	MTU           int   `json:"mtu"`            // of the route, in bytes; 0: unknown
+	ScatterGather *bool `json:"scatter_gather"` // nil: unknown
+	TxChecksum    *bool `json:"tx_checksum"`    // for the address family in use
+	TSO           *bool `json:"tso"`
+	USO           *bool `json:"uso"`
+
+	Blockers []PathBlocker `json:"blockers"` // what keeps transfers from being zero-copy, without what is expected
+
+	// Error says why there is no answer at all: the destination is malformed
+	// or does not resolve. It is "" for a destination without a route, which
+	// is an answer.
+	Error string `json:"error,omitempty"`
+}
+
+// PathBlocker is one thing to change so that more transfers are zero-copy.
+type PathBlocker struct {
+	ID     string `json:"id"` // a catalogue id
+	Device string `json:"device,omitempty"`
+	NetNS  string `json:"netns"` // "" is the probed namespace
+	Detail string `json:"detail"`
+	Remedy string `json:"remedy,omitempty"`
 }
 
 // Hop is one device that every packet to the destination passes.
