@@ -3,10 +3,12 @@ package probe
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/zcprobe/zcprobe/internal/testenv"
 	"golang.org/x/sys/unix"
@@ -21,7 +23,9 @@ const nobody = 65534
 // childTasks are what a child can be asked for. Each gets the argument and
 // returns what is sent back as JSON.
 var childTasks = map[string]func(t *testing.T, arg json.RawMessage) any{
-	"taps": childTaps,
+	"taps":    childTaps,
+	"memlock": childMemlock,
+	"limits":  childLimits,
 }
 
 // TestChild is not a test: it is where a child begins.
@@ -79,8 +83,26 @@ func runChild(t *testing.T, ns *testenv.NetNS, task string, arg, result any, set
 }
 
 // asNobody makes the child an ordinary user without capabilities.
-func asNobody(cmd *exec.Cmd) {
-	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+func asNobody(cmd *exec.Cmd) { asUser(nobody)(cmd) }
+
+// asUser makes the child one of the given user's, without capabilities.
+func asUser(uid uint32) func(*exec.Cmd) {
+	return func(cmd *exec.Cmd) {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: nobody}
+	}
+}
+
+// waitForCommand waits until a process has become the named command.
+func waitForCommand(t *testing.T, pid int, comm string) {
+	t.Helper()
+	for range 500 {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		if err == nil && string(b) == comm+"\n" {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("process %d has not become %s", pid, comm)
 }
 
 // setRlimit changes the limits of this process, a child.

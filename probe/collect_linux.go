@@ -30,7 +30,7 @@ func Collect(ctx context.Context, o Options) (*Facts, error) {
 		f.Networks = []Network{ns.readNetwork(ctx, "")}
 		f.Outcomes = runTests(ctx, &f.Host)
 		f.Taps = readTaps(ctx, s, ns)
-		f.Limits = readLimits(s, o)
+		f.Limits = readLimits(ctx, s, ns, o)
 		if o.Dir != "" {
 			f.Dirs = []DirFacts{readDir(ctx, s, o.Dir, o.WriteTest)}
 		}

@@ -229,19 +229,29 @@ type TapFact struct {
 
 // LimitFacts are resource limits of the process that matters.
 type LimitFacts struct {
-	PID          int               `json:"pid"` // 0: this process
-	UID          uint32            `json:"uid"`
-	Hypothetical bool              `json:"hypothetical"` // UID and limits are of a service that does not run yet
-	Memlock      *Rlimit           `json:"memlock"`      // nil: could not be read
-	Nofile       *Rlimit           `json:"nofile"`
-	VmLckBytes   *uint64           `json:"vm_lck_bytes"`
-	VmPinBytes   *uint64           `json:"vm_pin_bytes"`
-	CapIPCLock   *bool             `json:"cap_ipc_lock"` // effective
-	InitUserNS   *bool             `json:"init_user_ns"`
-	Groups       []int             `json:"groups"`
-	Seccomp      string            `json:"seccomp"`
-	Sysctls      map[string]string `json:"sysctls"` // per-namespace sysctls as that process sees them
-	Errors       []string          `json:"errors"`
+	PID          int     `json:"pid"` // 0: this process
+	UID          uint32  `json:"uid"` // real user id, whose locked memory the kernel counts
+	HasUID       bool    `json:"has_uid"`
+	Hypothetical bool    `json:"hypothetical"` // UID and limits are of a service that does not run yet
+	PageSize     int     `json:"page_size"`    // bytes; locked memory is counted in pages
+	Memlock      *Rlimit `json:"memlock"`      // nil: could not be read
+	Nofile       *Rlimit `json:"nofile"`
+	VmLckBytes   *uint64 `json:"vm_lck_bytes"`
+	VmPinBytes   *uint64 `json:"vm_pin_bytes"`
+	// OthersPinBytes is the VmPin of all other processes of the user that could
+	// be seen; nil: not looked at.
+	OthersPinBytes *uint64           `json:"others_pin_bytes"`
+	CapIPCLock     *bool             `json:"cap_ipc_lock"`   // effective
+	CapPipe        *bool             `json:"cap_pipe"`       // CAP_SYS_RESOURCE: fs.pipe-max-size does not bind
+	CapPipePages   *bool             `json:"cap_pipe_pages"` // that or CAP_SYS_ADMIN: fs.pipe-user-pages-* do not bind
+	InitUserNS     *bool             `json:"init_user_ns"`
+	Groups         []int             `json:"groups"`
+	Seccomp        string            `json:"seccomp"`
+	Sysctls        map[string]string `json:"sysctls"` // limits by dotted name, as that process sees them
+	// OptmemFound is net.core.optmem_max found by trial, where it could not be
+	// read; at its bound of 256 KiB it is a least value. Nil: not tried.
+	OptmemFound *uint64  `json:"optmem_found"`
+	Errors      []string `json:"errors"`
 }
 
 // Rlimit is a soft and hard resource limit. ^uint64(0) is unlimited.

@@ -6,6 +6,5 @@ func judgeHost(f *Facts) Host                           { return Host{} }
 func judgeNICs(f *Facts, dev string) ([]NIC, []Feature) { return nil, nil }
 func judgeKernel(f *Facts) []Feature                    { return nil }
 func judgeDirs(f *Facts) []Feature                      { return nil }
-func judgeLimits(f *Facts, o Options) Limits            { return Limits{} }
 func judgeHazards(f *Facts) []Hazard                    { return nil }
 func judgeVerdict(r *Report) Verdict                    { return Verdict{} }

@@ -6,5 +6,4 @@ import "context"
 
 func readHost(s *sources) HostFacts                                            { return HostFacts{} }
 func runTests(ctx context.Context, h *HostFacts) []Outcome                     { return nil }
-func readLimits(s *sources, o Options) LimitFacts                              { return LimitFacts{} }
 func readDir(ctx context.Context, s *sources, dir string, write bool) DirFacts { return DirFacts{} }

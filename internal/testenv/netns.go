@@ -2,7 +2,9 @@ package testenv
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
@@ -74,6 +76,22 @@ func (ns *NetNS) Do(fn func()) {
 
 // Path is a file that setns(2) and `ip link set netns` accept for as long as the test runs.
 func (ns *NetNS) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.fd) }
+
+// SetSysctl sets a sysctl of the namespace, "net.core.optmem_max", and skips the
+// test on kernels where it is the host's.
+func (ns *NetNS) SetSysctl(name, value string) {
+	ns.t.Helper()
+	var err error
+	ns.Do(func() {
+		err = os.WriteFile("/proc/sys/"+strings.ReplaceAll(name, ".", "/"), []byte(value), 0)
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		ns.t.Skipf("needs %s per network namespace", name)
+	}
+	if err != nil {
+		ns.t.Fatal(err)
+	}
+}
 
 // Run runs a command in the namespace, fails the test if the command fails,
 // and returns its standard output.
