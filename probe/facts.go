@@ -52,7 +52,12 @@ type HostFacts struct {
 	Sysctls      map[string]string `json:"sysctls"`
 	SysctlErrors map[string]string `json:"sysctl_errors"`
 
-	Protocols []string `json:"protocols"` // names in /proc/net/protocols; empty: could not be read
+	// ModuleParams holds the text of parameters that decide something, as
+	// "MODULE.NAME": missing where there is none, "" where it may not be read.
+	ModuleParams map[string]string `json:"module_params"`
+
+	Protocols []string `json:"protocols"` // names in /proc/net/protocols, sorted; empty: could not be read
+	Ciphers   []string `json:"ciphers"`   // those of /proc/crypto that decide something and are there already
 	IPv6      *bool    `json:"ipv6"`      // /proc/net/if_inet6 or net.ipv6 sysctls exist
 	Errors    []string `json:"errors"`    // what could not be read about the host, one sentence each
 }
@@ -75,6 +80,9 @@ type Step struct {
 	Op    string `json:"op"`              // as strace would name it: "setsockopt SO_ZEROCOPY"
 	Errno string `json:"errno,omitempty"` // "EOPNOTSUPP"; "" is success
 	Value string `json:"value,omitempty"` // what came back, for people
+	// Prep: the step only prepares the test; its failure says nothing about
+	// the feature. Such steps are noted only when they fail.
+	Prep bool `json:"prep,omitempty"`
 }
 
 // Network is one network namespace as far as it was looked at.

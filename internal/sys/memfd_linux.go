@@ -18,7 +18,7 @@ func MemfdCreate(name string) (int, error) {
 // MemfdSecret makes a file in memory that the kernel itself cannot read; Linux
 // 5.14. ENOSYS also where it is built but not switched on (secretmem.enable).
 func MemfdSecret() (int, error) {
-	fd, err := unix.MemfdSecret(unix.FD_CLOEXEC)
+	fd, err := unix.MemfdSecret(unix.O_CLOEXEC)
 	return fd, Wrap("memfd_secret", err)
 }
 

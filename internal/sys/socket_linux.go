@@ -33,6 +33,7 @@ const (
 	SolVsock   = unix.SOL_VSOCK
 	SoZerocopy = unix.SO_ZEROCOPY // Linux 4.14 for TCP, 5.0 for UDP, 6.7 for vsock
 	SoMeminfo  = unix.SO_MEMINFO  // nine uint32, Linux 4.12
+	SoError    = unix.SO_ERROR
 
 	TCPCork            = unix.TCP_CORK
 	TCPULP             = unix.TCP_ULP              // Linux 4.13; loads modules for CAP_NET_ADMIN
@@ -153,6 +154,12 @@ func SetsockoptInt(fd, level, option, value int) error {
 // SetsockoptBytes sets an option that is a string or structure.
 func SetsockoptBytes(fd, level, option int, value []byte) error {
 	return Wrap("setsockopt", unix.SetsockoptString(fd, level, option, string(value)))
+}
+
+// SetLingerReset makes close(2) reset a TCP connection, so that it leaves no
+// socket in TIME_WAIT.
+func SetLingerReset(fd int) error {
+	return Wrap("setsockopt SO_LINGER", unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
 }
 
 // GetsockoptInt reads an option that is an int.
