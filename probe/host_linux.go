@@ -56,7 +56,7 @@ func readProcess(s *sources) HostFacts {
 	h.readSysctls(s)
 	h.readNetworkFamilies(s)
 	h.readParams(s)
-	version, err := readBounded(s.proc, "version")
+	version, err := readHostFile(s.proc, "version")
 	if err != nil {
 		h.failed("/proc/version", err)
 	}
@@ -75,7 +75,7 @@ func (h *HostFacts) failed(what string, err error) {
 
 // readStatus reads capabilities of the process and the filter of the thread.
 func (h *HostFacts) readStatus(s *sources) {
-	status, err := readBounded(s.proc, "self/status")
+	status, err := readHostFile(s.proc, "self/status")
 	if err == nil {
 		h.CapEff, err = statusCaps(status)
 	}
@@ -87,7 +87,7 @@ func (h *HostFacts) readStatus(s *sources) {
 			h.CapEff = caps.Effective
 		}
 	}
-	if thread, err := readBounded(s.proc, "thread-self/status"); err == nil {
+	if thread, err := readHostFile(s.proc, "thread-self/status"); err == nil {
 		status = thread // filters belong to threads, and ours makes the tests
 	}
 	h.Seccomp = statusSeccomp(status)
@@ -110,7 +110,7 @@ func (h *HostFacts) readUserNS(s *sources) {
 		h.InitUserNS = new(link == initialUserNS)
 		return
 	}
-	if m, mapErr := readBounded(s.proc, "self/uid_map"); mapErr == nil && !fullUIDMap(m) {
+	if m, mapErr := readHostFile(s.proc, "self/uid_map"); mapErr == nil && !fullUIDMap(m) {
 		h.InitUserNS = new(false)
 		return
 	}
@@ -119,7 +119,7 @@ func (h *HostFacts) readUserNS(s *sources) {
 
 func (h *HostFacts) readSysctls(s *sources) {
 	for _, name := range hostSysctls {
-		b, err := readBounded(s.proc, "sys/"+strings.ReplaceAll(name, ".", "/"))
+		b, err := readHostFile(s.proc, "sys/"+strings.ReplaceAll(name, ".", "/"))
 		if err != nil {
 			h.SysctlErrors[name] = fileErrno(err)
 			continue
@@ -131,9 +131,9 @@ func (h *HostFacts) readSysctls(s *sources) {
 // readNetworkFamilies finds out what is loaded. /proc/net is that of the
 // process's first thread; the probing thread may be in another namespace.
 func (h *HostFacts) readNetworkFamilies(s *sources) {
-	b, err := readBounded(s.proc, "thread-self/net/protocols")
+	b, err := readHostFile(s.proc, "thread-self/net/protocols")
 	if err != nil {
-		b, err = readBounded(s.proc, "net/protocols")
+		b, err = readHostFile(s.proc, "net/protocols")
 	}
 	if err != nil {
 		h.failed("/proc/net/protocols", err)
@@ -147,7 +147,7 @@ func (h *HostFacts) readNetworkFamilies(s *sources) {
 		h.IPv6 = new(false)
 	}
 	// Absent without CONFIG_CRYPTO; then there is no cipher either.
-	if b, err := readBounded(s.proc, "crypto"); err == nil {
+	if b, err := readHostFile(s.proc, "crypto"); err == nil {
 		h.Ciphers = parseCiphers(b, hostCiphers)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		h.failed("/proc/crypto", err)
@@ -159,7 +159,7 @@ func (h *HostFacts) readNetworkFamilies(s *sources) {
 func (h *HostFacts) readParams(s *sources) {
 	for _, p := range hostParams {
 		module, name, _ := strings.Cut(p, ".")
-		b, err := readBounded(s.sys, path.Join("module", module, "parameters", name))
+		b, err := readHostFile(s.sys, path.Join("module", module, "parameters", name))
 		if err == nil || errors.Is(err, fs.ErrPermission) {
 			h.ModuleParams[p] = strings.TrimSpace(string(b))
 		}
@@ -187,7 +187,7 @@ func (h *HostFacts) readConfig(s *sources) {
 		break
 	}
 	h.Lockdown = "unknown"
-	if b, err := readBounded(s.sys, "kernel/security/lockdown"); err == nil {
+	if b, err := readHostFile(s.sys, "kernel/security/lockdown"); err == nil {
 		h.Lockdown = parseLockdown(b)
 	} else if h.Config["CONFIG_SECURITY_LOCKDOWN_LSM"] == "n" {
 		h.Lockdown = "none"
@@ -240,7 +240,7 @@ func openConfig(fsys fs.FS, name string, wanted []string) (map[string]string, er
 func (h *HostFacts) readModules(s *sources) {
 	var loaded map[string]bool
 	tree, builtin := map[string]bool{}, map[string]bool{}
-	b, err := readBounded(s.proc, "modules")
+	b, err := readHostFile(s.proc, "modules")
 	switch {
 	case err == nil:
 		loaded = loadedModules(b)
@@ -250,8 +250,8 @@ func (h *HostFacts) readModules(s *sources) {
 	complete := false
 	if validRelease(h.Kernel) {
 		for _, dir := range []string{"lib/modules/", "usr/lib/modules/"} {
-			dep, depErr := readBounded(s.root, dir+h.Kernel+"/modules.dep")
-			in, inErr := readBounded(s.root, dir+h.Kernel+"/modules.builtin")
+			dep, depErr := readHostFile(s.root, dir+h.Kernel+"/modules.dep")
+			in, inErr := readHostFile(s.root, dir+h.Kernel+"/modules.builtin")
 			maps.Copy(tree, moduleList(dep))
 			maps.Copy(builtin, moduleList(in))
 			if complete = depErr == nil && inErr == nil && len(dep) > 0; complete {

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"path"
@@ -19,25 +18,9 @@ import (
 // under 1 MiB on the biggest distribution kernels.
 const hostFileMax = 8 << 20
 
-// readBounded reads a file, but no more than hostFileMax of it.
-func readBounded(fsys fs.FS, name string) ([]byte, error) {
-	f, err := fsys.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return readAllBounded(f, name)
-}
-
-func readAllBounded(r io.Reader, name string) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, hostFileMax+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(b) > hostFileMax {
-		return nil, fmt.Errorf("%s: over %d bytes", name, hostFileMax)
-	}
-	return b, nil
+// readHostFile reads a file, but no more than hostFileMax of it.
+func readHostFile(fsys fs.FS, name string) ([]byte, error) {
+	return readBounded(fsys, name, hostFileMax)
 }
 
 // fileErrno names why a file could not be read.
