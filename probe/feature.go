@@ -188,7 +188,8 @@ func (h *HostFacts) has(capability int) bool {
 
 // Capabilities that decide something; linux/capability.h.
 const (
-	capNetRaw   = 13
-	capIPCLock  = 14
-	capSysAdmin = 21
+	capNetRaw      = 13
+	capIPCLock     = 14
+	capSysAdmin    = 21
+	capSysResource = 24
 )

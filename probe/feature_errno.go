@@ -159,7 +159,7 @@ func (j *featureJudge) refused(s Step) {
 	limit, known := j.seen("memlock_bytes")
 	exempt := limit < 0 || j.f.Host.has(capIPCLock)
 	if known {
-		j.evidence("RLIMIT_MEMLOCK", limitText(limit))
+		j.evidence("RLIMIT_MEMLOCK", memlockText(limit))
 	}
 	optmem, haveOptmem := j.sysctl("net.core.optmem_max")
 	switch {
@@ -175,7 +175,7 @@ func (j *featureJudge) refused(s Step) {
 	}
 }
 
-func limitText(bytes int64) string {
+func memlockText(bytes int64) string {
 	if bytes < 0 {
 		return "unlimited"
 	}

@@ -55,7 +55,7 @@ func zerocopyWorks(j *featureJudge) {
 	why := "a limit"
 	if known && limit >= 0 {
 		why = fmt.Sprintf("the locked-memory limit of %d bytes", limit)
-		j.evidence("RLIMIT_MEMLOCK", limitText(limit))
+		j.evidence("RLIMIT_MEMLOCK", memlockText(limit))
 	}
 	j.works(fmt.Sprintf("%s works for small sends: one of %d bytes was completed, but %s refuses one of %d (ENOBUFS).", j.name(), sent, why, refused))
 	j.Remedy = memlockRemedy

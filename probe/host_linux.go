@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/zcprobe/zcprobe/internal/sys"
 )
@@ -75,11 +77,10 @@ func (h *HostFacts) failed(what string, err error) {
 
 // readStatus reads capabilities of the process and the filter of the thread.
 func (h *HostFacts) readStatus(s *sources) {
-	status, err := readHostFile(s.proc, "self/status")
+	status, err := readStatusFile(s, "self/status")
 	if err == nil {
-		h.CapEff, err = statusCaps(status)
-	}
-	if err != nil {
+		h.CapEff = status.capEff
+	} else {
 		h.failed("/proc/self/status", err)
 		// What the probing thread has left is less than the process has, and
 		// better than nothing.
@@ -87,15 +88,31 @@ func (h *HostFacts) readStatus(s *sources) {
 			h.CapEff = caps.Effective
 		}
 	}
-	if thread, err := readHostFile(s.proc, "thread-self/status"); err == nil {
+	if thread, err := readStatusFile(s, "thread-self/status"); err == nil {
 		status = thread // filters belong to threads, and ours makes the tests
 	}
-	h.Seccomp = statusSeccomp(status)
+	h.Seccomp = cmp.Or(status.seccomp, "unknown")
 	if h.Seccomp == "unknown" {
-		if mode, err := sys.SeccompMode(); err == nil {
+		mode, err := sys.SeccompMode()
+		if err == nil || errors.Is(err, syscall.EINVAL) { // EINVAL: a kernel without seccomp
 			h.Seccomp = seccompName(mode)
 		}
 	}
+}
+
+func readStatusFile(s *sources, name string) (processStatus, error) {
+	b, err := readHostFile(s.proc, name)
+	if err != nil {
+		return processStatus{}, err
+	}
+	status, err := parseStatus(b)
+	if err == nil && !status.complete {
+		err = errors.New("user id or capabilities missing")
+	}
+	if err != nil {
+		return processStatus{}, err
+	}
+	return status, nil
 }
 
 // initialUserNS is what /proc/self/ns/user points to in the initial user

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/zcprobe/zcprobe/internal/sys"
@@ -37,41 +36,7 @@ func fileErrno(err error) string {
 	return err.Error()
 }
 
-// statusField returns the value of a field of /proc/PID/status.
-func statusField(status []byte, name string) (string, bool) {
-	for line := range bytes.Lines(status) {
-		if k, v, ok := strings.Cut(string(line), ":"); ok && k == name {
-			return strings.TrimSpace(v), true
-		}
-	}
-	return "", false
-}
-
-func statusCaps(status []byte) (uint64, error) {
-	v, ok := statusField(status, "CapEff")
-	if !ok {
-		return 0, errors.New("no CapEff")
-	}
-	return strconv.ParseUint(v, 16, 64)
-}
-
-// statusSeccomp says how system calls are filtered. Kernels without seccomp
-// have no such line.
-func statusSeccomp(status []byte) string {
-	v, ok := statusField(status, "Seccomp")
-	if !ok {
-		if _, is := statusField(status, "CapEff"); is {
-			return "none"
-		}
-		return "unknown"
-	}
-	n, err := strconv.Atoi(v)
-	if err != nil {
-		return "unknown"
-	}
-	return seccompName(n)
-}
-
+// seccompName names the modes of linux/seccomp.h.
 func seccompName(mode int) string {
 	switch mode {
 	case 0:

@@ -62,13 +62,6 @@ func (r *limitReader) errorf(format string, args ...any) {
 	r.f.Errors = append(r.f.Errors, fmt.Sprintf(format, args...))
 }
 
-// Capabilities that exempt from limits; linux/capability.h.
-const (
-	capIPCLock     = 14
-	capSysAdmin    = 21
-	capSysResource = 24
-)
-
 func (r *limitReader) status() {
 	b, err := readBounded(r.s.proc, r.dir+"/status", limitFileMost)
 	var st processStatus

@@ -12,9 +12,12 @@ func KernelRelease() (string, error) {
 }
 
 // SeccompMode returns 0 or 2, the way the calling thread's system calls are
-// filtered. A thread in strict mode, 1, does not live to ask; prctl(2).
+// filtered. A thread in strict mode, 1, does not live to ask. EINVAL: a kernel without seccomp; prctl(2).
 func SeccompMode() (int, error) {
 	m, err := unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
+	if err != nil {
+		m = 0
+	}
 	return m, Wrap("prctl PR_GET_SECCOMP", err)
 }
 
