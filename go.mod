@@ -3,6 +3,7 @@ module github.com/zcprobe/zcprobe
 go 1.26.0
 
 require (
+	github.com/goccy/go-yaml v1.19.2
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	golang.org/x/sys v0.49.0
 )

@@ -28,6 +28,11 @@ func Collect(ctx context.Context, o Options) (*Facts, error) {
 		f.Host = readHost(s)
 		ns := findNamespaces(s)
 		f.Networks = []Network{ns.readNetwork(ctx, "")}
+		if e, err := readEgress(); err != nil {
+			f.Networks[0].EgressError = err.Error()
+		} else {
+			f.Networks[0].Egress = &e
+		}
 		f.Outcomes = runTests(ctx, &f.Host)
 		f.Taps = readTaps(ctx, s, ns)
 		f.Limits = readLimits(ctx, s, ns, o)

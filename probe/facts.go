@@ -92,6 +92,24 @@ type Network struct {
 	ID    string `json:"id"`
 	Links []Link `json:"links"` // by index
 	Error string `json:"error,omitempty"`
+
+	// Egress is what the routes of the namespace lead out of; nil: not read,
+	// as for every namespace but the probed one, or EgressError.
+	Egress      *Egress `json:"egress"`
+	EgressError string  `json:"egress_error,omitempty"`
+}
+
+// Egress counts unicast routes, in all tables, by the device they lead out of.
+// Routes to the link itself (fe80::/10, multicast) do not count.
+type Egress struct {
+	Devices []EgressDevice `json:"devices"` // by index; a device without a route is not here
+}
+
+// EgressDevice is a device with routes.
+type EgressDevice struct {
+	Index int `json:"index"`
+	IPv4  int `json:"ipv4"`
+	IPv6  int `json:"ipv6"`
 }
 
 // Link is one network device: rtnetlink attributes joined with ethtool state.

@@ -10,6 +10,7 @@ func Judge(f *Facts, o Options) *Report {
 	r := &Report{Schema: ProbeSchema, Host: judgeHost(f), Recommendations: []Recommendation{}}
 	r.Tracing.Tiers = []Tier{}
 	nics, nicFeatures := judgeNICs(f, o.Dev)
+	judgeEgress(f, nics)
 	r.NICs = nics
 	r.Features = append(judgeKernel(f), nicFeatures...)
 	r.Features = append(r.Features, judgeDirs(f)...)
@@ -17,11 +18,13 @@ func Judge(f *Facts, o Options) *Report {
 		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Subject, b.Subject))
 	})
 	r.Taps = judgeTaps(f)
+	r.TapChecks = tapChecks(f)
 	r.Limits = judgeLimits(f, o)
 	r.Hazards = judgeHazards(f)
 	if len(f.Paths) > 0 && o.To != "" {
 		r.Path = judgePath(f, o)
 	}
+	r.Blockers = judgeBlockers(r)
 	r.Verdict = judgeVerdict(r)
 	normalise(r)
 	return r

@@ -15,11 +15,16 @@ type Report struct {
 	Features        []Feature        `json:"features"` // sorted by ID, then Subject
 	NICs            []NIC            `json:"nics"`     // in order of interface index
 	Taps            []TapReport      `json:"taps"`
+	TapChecks       []Check          `json:"tap_checks"` // tap.none
 	Limits          Limits           `json:"limits"`
 	Hazards         []Hazard         `json:"hazards"`
 	Tracing         Tracing          `json:"tracing"`
 	Path            *PathReport      `json:"path,omitempty"`
 	Recommendations []Recommendation `json:"recommendations"`
+
+	// Blockers is what stands in the way of zero-copy, gravest first: failed
+	// conditions, then what could not be told, then warnings.
+	Blockers []Check `json:"blockers"`
 }
 
 // Host names the machine and the process that looked at it.
@@ -58,15 +63,21 @@ type Feature struct {
 
 // NIC is one network device of the namespace.
 type NIC struct {
-	Name     string                  `json:"name"`
-	Index    int                     `json:"index"`
-	Driver   string                  `json:"driver"`
-	Kind     string                  `json:"kind"` // rtnetlink kind, or "physical", "loopback", "virtual"
-	MTU      int                     `json:"mtu"`
-	Up       bool                    `json:"up"`
-	Qdisc    string                  `json:"qdisc"`
-	XDP      string                  `json:"xdp"`   // "", "native", "generic", "offloaded", "multiple"
-	Lower    []string                `json:"lower"` // devices below it in the same namespace
+	Name   string   `json:"name"`
+	Index  int      `json:"index"`
+	Driver string   `json:"driver"`
+	Kind   string   `json:"kind"` // rtnetlink kind, or "physical", "loopback", "virtual"
+	MTU    int      `json:"mtu"`
+	Up     bool     `json:"up"`
+	Qdisc  string   `json:"qdisc"`
+	XDP    string   `json:"xdp"`   // "", "native", "generic", "offloaded", "multiple"
+	Lower  []string `json:"lower"` // devices below it in the same namespace
+
+	// RoutesIPv4 and RoutesIPv6 count the unicast routes that lead out of it,
+	// in all tables, those to the link itself aside; nil: unknown.
+	RoutesIPv4 *int `json:"routes_ipv4"`
+	RoutesIPv6 *int `json:"routes_ipv6"`
+
 	Features map[string]FeatureState `json:"features"`
 	Error    string                  `json:"error,omitempty"` // why Features is empty
 }

@@ -100,8 +100,8 @@ func (r *tapReader) entry(e nsEntry) {
 // belongs to the namespace, tells.
 func (r *tapReader) processOf(e nsEntry) (dir string, ok bool) {
 	for _, p := range append([]string{e.path}, e.others...) {
-		dir, ok := strings.CutPrefix(p, "/proc/")
-		if dir, ok = strings.CutSuffix(dir, "/ns/net"); !ok || e.netDev == 0 {
+		dir, ok := strings.CutSuffix(strings.TrimPrefix(p, "/proc/"), "/ns/net")
+		if !ok || e.netDev == 0 {
 			continue
 		}
 		if fi, err := fs.Stat(r.s.proc, dir+"/net/dev"); err == nil && inode(fi) == e.netDev {

@@ -1,0 +1,54 @@
+package quantity
+
+import "testing"
+
+func TestParseSize(t *testing.T) {
+	for in, want := range map[string]uint64{
+		"0": 0, "65536": 65536, "64K": 65536, "64KiB": 65536, "64k": 65536, "8M": 8 << 20,
+		"1G": 1 << 30, "2T": 2 << 40, "17B": 17, "64 KiB": 65536, "16777215T": 16777215 << 40,
+	} {
+		if got, err := ParseSize(in); err != nil || got != want {
+			t.Errorf("ParseSize(%q) = %d, %v; want %d", in, got, err, want)
+		}
+	}
+	for _, in := range []string{
+		"", "K", "-1", "1.5M", "64X", "64KB", "16777216T", "18446744073709551615",
+		"99999999999999999999", "1e3", "unlimited", "0x10", "6 4K",
+	} {
+		if got, err := ParseSize(in); err == nil {
+			t.Errorf("ParseSize(%q) = %d, want an error", in, got)
+		}
+	}
+	if got, err := ParseLimit("unlimited"); err != nil || got != Unlimited {
+		t.Errorf("ParseLimit(unlimited) = %d, %v", got, err)
+	}
+}
+
+func TestParseBandwidth(t *testing.T) {
+	for in, want := range map[string]uint64{
+		"10Gbit": 1_250_000_000, "10gbit/s": 1_250_000_000, "10 Gbit/s": 1_250_000_000,
+		"2.5Gbit": 312_500_000, "1250MB/s": 1_250_000_000, "1000": 1000, "8bit": 1, "9600bit": 1200,
+	} {
+		if got, err := ParseBandwidth(in); err != nil || got != want {
+			t.Errorf("ParseBandwidth(%q) = %d, %v; want %d", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "10G", "fast", "0Gbit", "-1Gbit", "1e9Gbit", "NaN", "Inf", "10Gbyte", "9999999Tbit"} {
+		if got, err := ParseBandwidth(in); err == nil {
+			t.Errorf("ParseBandwidth(%q) = %d, want an error", in, got)
+		}
+	}
+}
+
+func TestFormats(t *testing.T) {
+	for _, c := range []struct{ got, want string }{
+		{Size(0), "0 B"}, {Size(1023), "1023 B"}, {Size(65536), "64 KiB"}, {Size(1 << 20), "1 MiB"},
+		{Size(1<<20 + 1<<19), "1.5 MiB"}, {Size(Unlimited), "unlimited"}, {Limit(nil), "unlimited"},
+		{Bandwidth(1_250_000_000), "10 Gbit/s"}, {Bandwidth(1), "8 bit/s"}, {Bandwidth(12_500_000_000), "100 Gbit/s"},
+		{Duration(1_000_000), "1ms"},
+	} {
+		if c.got != c.want {
+			t.Errorf("got %q, want %q", c.got, c.want)
+		}
+	}
+}

@@ -1,0 +1,46 @@
+// Package render turns answers into text for people and JSON for programs. It
+// looks at nothing but what it is given.
+package render
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"unicode"
+	"unicode/utf8"
+)
+
+// JSON writes v indented. Characters that a terminal would act on are written
+// as escapes, in strings from the host too: JSON is looked at on terminals.
+func JSON(w io.Writer, v any) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("encode JSON: %w", err)
+	}
+	_, err := w.Write(visible(b.Bytes()))
+	return err
+}
+
+// visible replaces what does not print by \u escapes. The encoder has escaped
+// all below U+0020, so whatever is found stands in a string.
+func visible(b []byte) []byte {
+	out := make([]byte, 0, len(b))
+	for len(b) > 0 {
+		r, n := utf8.DecodeRune(b)
+		switch {
+		case r < 0x7f || unicode.IsPrint(r) && !unicode.Is(unicode.M, r):
+			out = append(out, b[:n]...)
+		case r > 0xffff:
+			r -= 0x10000
+			out = fmt.Appendf(out, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+		b = b[n:]
+	}
+	return out
+}

@@ -1,0 +1,257 @@
+package probe
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// EgressDevices returns the names of the devices that payload leaves the host
+// by, in the order of r.NICs: those on the path if the report has one, else
+// those that are up, are no loopback and have routes (or might have, where the
+// routes could not be read), and every device below them.
+func (r *Report) EgressDevices() []string {
+	matters := map[string]bool{}
+	if r.Path != nil && len(r.Path.Hops) > 0 {
+		for _, h := range r.Path.Hops {
+			if h.NetNS == "" {
+				matters[h.Device] = true
+			}
+		}
+	} else {
+		for _, n := range r.NICs {
+			if n.Up && n.Kind != "loopback" && n.mayCarry() {
+				r.addLower(matters, n)
+			}
+		}
+	}
+	var names []string
+	for _, n := range r.NICs {
+		if matters[n.Name] {
+			names = append(names, n.Name)
+		}
+	}
+	return names
+}
+
+func (n *NIC) mayCarry() bool {
+	return n.RoutesIPv4 == nil || n.RoutesIPv6 == nil || *n.RoutesIPv4+*n.RoutesIPv6 > 0
+}
+
+func (r *Report) addLower(matters map[string]bool, n NIC) {
+	if matters[n.Name] {
+		return // stacks are loops in hostile records only
+	}
+	matters[n.Name] = true
+	for _, lower := range n.Lower {
+		if i := slices.IndexFunc(r.NICs, func(n NIC) bool { return n.Name == lower }); i >= 0 {
+			r.addLower(matters, r.NICs[i])
+		}
+	}
+}
+
+// judgeEgress notes on every device how many routes lead out of it.
+func judgeEgress(f *Facts, nics []NIC) {
+	if len(f.Networks) == 0 || f.Networks[0].Egress == nil {
+		return
+	}
+	for i := range nics {
+		n := &nics[i]
+		n.RoutesIPv4, n.RoutesIPv6 = new(0), new(0)
+		for _, d := range f.Networks[0].Egress.Devices {
+			if d.Index == n.Index {
+				*n.RoutesIPv4, *n.RoutesIPv6 = d.IPv4, d.IPv6
+			}
+		}
+	}
+}
+
+// list joins names for people: "a", "a and b", "a, b and 3 more".
+func list(names []string) string {
+	const most = 3
+	switch n := len(names); {
+	case n == 0:
+		return "none"
+	case n == 1:
+		return names[0]
+	case n > most:
+		return strings.Join(names[:most-1], ", ") + fmt.Sprintf(" and %d more", n-most+1)
+	default:
+		return strings.Join(names[:n-1], ", ") + " and " + names[n-1]
+	}
+}
+
+// neededFeatures are what a server that sends files and buffers over TCP builds on.
+var neededFeatures = []string{"sendfile.tcp", "splice.file-tcp", "msg_zerocopy.tcp4"}
+
+// judgeBlockers gathers what stands in the way of zero-copy, the gravest first.
+func judgeBlockers(r *Report) []Check {
+	out := []Check{}
+	for _, h := range r.Hazards {
+		out = append(out, h.Check())
+	}
+	if p := r.Path; p != nil {
+		out = append(out, p.Check())
+	}
+	out = append(out, deviceBlockers(r)...)
+	out = append(out, r.TapChecks...)
+	for _, f := range r.Features {
+		if slices.Contains(neededFeatures, f.ID) {
+			out = append(out, f.Check())
+		}
+	}
+	out = append(out, r.Limits.Checks...)
+	out = slices.DeleteFunc(out, func(c Check) bool { return c.Status.rank() <= Pass.rank() || c.ID == "" })
+	slices.SortStableFunc(out, func(a, b Check) int { return cmp.Compare(b.Status.rank(), a.Status.rank()) })
+	return out
+}
+
+// Check is hazard.ID.
+func (h Hazard) Check() Check {
+	return Check{ID: "hazard." + h.ID, Status: h.Status, Subject: h.Subject, Detail: h.Detail,
+		Evidence: slices.Concat([]Evidence{}, h.Evidence), Causes: []string{h.ID}, Remedy: h.Remedy}
+}
+
+// Check is path.zero-copy for the destination of p.
+func (p *PathReport) Check() Check {
+	c := Check{ID: "path.zero-copy", Subject: p.Destination, Status: p.Verdict.Status, Detail: p.Verdict.Summary,
+		Evidence: slices.Concat([]Evidence{}, p.Evidence), Causes: []string{}}
+	for _, a := range p.APIs {
+		for _, k := range a.Causes {
+			if !k.Expected && !slices.Contains(c.Causes, k.ID) {
+				c.Causes = append(c.Causes, k.ID)
+			}
+		}
+	}
+	return c
+}
+
+// Check reads a feature as a condition that must hold.
+func (f Feature) Check() Check {
+	return Check{ID: f.ID, Status: f.Status.check(), Subject: f.Subject, Detail: f.Detail,
+		Evidence: slices.Concat([]Evidence{}, f.Evidence), Causes: []string{}, Remedy: f.Remedy}
+}
+
+// check is what a feature's status means where the feature is required. What a
+// process may not find out is as unknown as what it could not.
+func (s FeatureStatus) check() CheckStatus {
+	switch s {
+	case Supported:
+		return Pass
+	case Unsupported, Disabled:
+		return Fail
+	case SkippedFeature:
+		return Skipped
+	}
+	return Unknown
+}
+
+// deviceBlockers are missing features of devices that payload leaves by. Where
+// another such device is in order they are warnings: the host can, if not on
+// every way out. Scatter-gather comes before checksums and hides them, as in
+// the kernel.
+func deviceBlockers(r *Report) []Check {
+	egress := r.EgressDevices()
+	var out []Check
+	sound := 0
+	for _, n := range r.NICs {
+		if !slices.Contains(egress, n.Name) {
+			continue
+		}
+		needs := []string{"nic.tx-scatter-gather", "nic.tx-checksum-ipv4"}
+		if n.RoutesIPv6 != nil && *n.RoutesIPv6 > 0 {
+			needs = append(needs, "nic.tx-checksum-ipv6")
+		}
+		before := len(out)
+		for _, id := range needs {
+			i := slices.IndexFunc(r.Features, func(f Feature) bool { return f.ID == id && f.Subject == n.Name })
+			if i < 0 {
+				continue
+			}
+			c := r.Features[i].Check()
+			if c.Status.rank() <= Pass.rank() {
+				continue
+			}
+			c.Causes = []string{"no-tx-csum"}
+			if id == "nic.tx-scatter-gather" {
+				c.Causes = []string{"no-scatter-gather"}
+			}
+			out = append(out, c)
+			if id == "nic.tx-scatter-gather" {
+				break
+			}
+		}
+		if len(out) == before {
+			sound++
+		}
+	}
+	if sound > 0 && r.Path == nil {
+		for i := range out {
+			out[i].Status = Warn
+		}
+	}
+	return out
+}
+
+// judgeVerdict puts the answer in one line an operator understands.
+func judgeVerdict(r *Report) Verdict {
+	egress := r.EgressDevices()
+	status := Pass
+	for _, b := range r.Blockers {
+		status = status.Worse(b.Status)
+	}
+	if len(egress) == 0 && status != Fail {
+		return Verdict{Unknown, "No device that leads out of this host is up, so nothing can be said about sending from it."}
+	}
+	over := "over " + list(egress)
+	if r.Path != nil {
+		over = "to " + r.Path.Destination
+	}
+	switch status {
+	case Fail:
+		return Verdict{Fail, lead(r.Blockers[0]) + clause(r.Blockers[0]) + more(r.Blockers, Fail)}
+	case Unknown:
+		return Verdict{Unknown, "Could not tell whether zero-copy works " + over + ": " + clause(r.Blockers[0]) + more(r.Blockers, Unknown)}
+	case Warn:
+		return Verdict{Warn, "Zero-copy works " + over + ", but: " + clause(r.Blockers[0]) + more(r.Blockers, Warn)}
+	}
+	return Verdict{Pass, "Nothing stands in the way of zero-copy " + over + "."}
+}
+
+// lead says what a failed condition does to zero-copy.
+func lead(c Check) string {
+	switch {
+	case strings.HasPrefix(c.ID, "hazard."):
+		return "Zero-copy can send wrong data: "
+	case c.ID == "limit.memlock" || c.ID == "limit.optmem":
+		return "Zero-copy will fail under load: "
+	}
+	return "Zero-copy is blocked: "
+}
+
+// clause is the detail of a check as part of a sentence.
+func clause(c Check) string {
+	s := strings.TrimSuffix(c.Detail, ".")
+	if s == "" {
+		s = c.ID
+		if c.Subject != "" {
+			s += " of " + c.Subject
+		}
+	}
+	return s
+}
+
+// more counts the blockers of a status beyond the first, and ends the sentence.
+func more(bs []Check, s CheckStatus) string {
+	n := -1
+	for _, b := range bs {
+		if b.Status == s {
+			n++
+		}
+	}
+	if n > 0 {
+		return fmt.Sprintf("; and %d more.", n)
+	}
+	return "."
+}
