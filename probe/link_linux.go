@@ -214,7 +214,7 @@ func parseLink(b []byte) (rawLink, error) {
 		Qdisc:       a.text(iflaQdisc),
 		GSOMaxBytes: a.u32(iflaGSOMaxSize),
 		GSOMaxSegs:  a.u32(iflaGSOMaxSegs),
-		MAC:         net.HardwareAddr(a.values[iflaAddress]).String(),
+		MAC:         hardwareAddress(a.values[iflaAddress]),
 		BondMode:    -1,
 	}}
 	l.parentDev = a.text(iflaParentDevName)
@@ -233,6 +233,15 @@ func parseLink(b []byte) (rawLink, error) {
 		return rawLink{}, fmt.Errorf("no name or index (%q, %d)", l.Name, l.Index)
 	}
 	return l, nil
+}
+
+// hardwareAddress returns an address of Ethernet or InfiniBand. Tunnels put
+// their outer address in its place; that is TunLocal.
+func hardwareAddress(b []byte) string {
+	if len(b) == net.IPv4len || len(b) == net.IPv6len {
+		return ""
+	}
+	return net.HardwareAddr(b).String()
 }
 
 // nameParents fills in where the parents of links are that are not here.
