@@ -22,7 +22,7 @@ type ethtoolKernel interface {
 
 // Where the features of a link come from.
 const (
-	fromGFeatures = "ETHTOOL_GFEATURES"
+	fromGFeatures = gfeaturesSource
 	fromLegacy    = "legacy ioctls"
 )
 

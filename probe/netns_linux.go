@@ -225,7 +225,7 @@ func (t *nsTable) nsidLabels(nl *sys.Netlink) map[int]string {
 // nsScan gathers namespaces.
 type nsScan struct {
 	proc    fs.FS
-	dev     uint64 // that all files of namespaces are on
+	nsfs    uint64 // that all files of namespaces are on
 	byInode map[uint64]*nsEntry
 	locked  map[uint64]int // processes whose ns/net is closed to us, one by net/dev inode
 }
@@ -234,7 +234,7 @@ type nsScan struct {
 func (sc *nsScan) own() nsEntry {
 	e := nsEntry{path: threadNamespace, pid: os.Getpid()}
 	if fi, err := fs.Stat(sc.proc, "thread-self/ns/net"); err == nil {
-		e.inode, sc.dev = inode(fi), device(fi)
+		e.inode, sc.nsfs = inode(fi), fileSystem(fi)
 	}
 	if fi, err := fs.Stat(sc.proc, "thread-self/net/dev"); err == nil {
 		e.netDev = inode(fi)
@@ -297,7 +297,7 @@ func (sc *nsScan) files(root fs.FS) {
 	if dirs, err := fs.ReadDir(root, "run/netns"); err == nil {
 		for _, d := range dirs {
 			name := path.Join("run/netns", d.Name())
-			if fi, err := fs.Stat(root, name); err == nil && device(fi) == sc.dev {
+			if fi, err := fs.Stat(root, name); err == nil && fileSystem(fi) == sc.nsfs {
 				sc.add(inode(fi), "/"+name, 0)
 			}
 		}
@@ -388,8 +388,8 @@ func inode(fi fs.FileInfo) uint64 {
 	return 0
 }
 
-// device returns the device a file of the live system is on.
-func device(fi fs.FileInfo) uint64 {
+// fileSystem returns the device number a file of the live system is on.
+func fileSystem(fi fs.FileInfo) uint64 {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 		return uint64(st.Dev)
 	}
