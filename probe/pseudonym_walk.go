@@ -150,11 +150,21 @@ func (s *scrubber) text(v string) string {
 		}
 	}
 	v = s.namedByMAC(v)
-	// IPv6 before hardware addresses: eight short groups look like both.
-	v = replaceTokens(v, ip6Like, s.ip6)
-	v = replaceTokens(v, ip6Digits, s.ip6Digits)
-	v = replaceTokens(v, macLike, func(t string) (string, bool) { return s.p.mac(t), true })
-	return replaceTokens(v, ip4Like, s.ip4)
+	// IPv6 before hardware addresses: eight short groups look like both. The
+	// conditions only spare most strings the search.
+	if strings.Count(v, ":") >= 2 {
+		v = replaceTokens(v, ip6Like, s.ip6)
+	}
+	if len(v) >= 32 {
+		v = replaceTokens(v, ip6Digits, s.ip6Digits)
+	}
+	if strings.Count(v, ":") >= 5 || strings.Count(v, "-") >= 5 {
+		v = replaceTokens(v, macLike, func(t string) (string, bool) { return s.p.mac(t), true })
+	}
+	if strings.Count(v, ".") >= 3 {
+		v = replaceTokens(v, ip4Like, s.ip4)
+	}
+	return v
 }
 
 func (s *scrubber) ip6(t string) (string, bool) {
@@ -207,6 +217,9 @@ var (
 
 // namedByMAC replaces the hardware address in an interface name made of one.
 func (s *scrubber) namedByMAC(v string) string {
+	if len(v) < len("enx0011223344aa") {
+		return v
+	}
 	return replaceTokens(v, macName, func(t string) (string, bool) { return t[:3] + s.p.mac(t[3:]), true })
 }
 

@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -119,27 +118,34 @@ func encodeRecord(meta RecordMeta, f *Facts) ([]recordFile, error) {
 	f = armour(f)
 	normalise(f)
 	var files []recordFile
-	for _, p := range recordParts {
-		b, err := encodeJSON(p.part(f))
+	add := func(name string, v any) error {
+		b, err := encodeJSON(v)
 		if err != nil {
-			return nil, fmt.Errorf("encode %s: %w", p.file, err)
+			return fmt.Errorf("encode %s: %w", name, err)
 		}
-		files = append(files, recordFile{p.file, b})
+		files = append(files, recordFile{name, b})
+		return nil
 	}
-	b, err := encodeJSON(meta)
+	for _, p := range recordParts {
+		v := p.part(f)
+		if n, ok := v.(*[]Network); ok {
+			v = recordNetworks(*n)
+		}
+		if err := add(p.file, v); err != nil {
+			return nil, err
+		}
+	}
+	if err := add(metaFile, meta); err != nil {
+		return nil, err
+	}
+	// What cannot be read again is of no use: say so now.
+	_, err := decodeRecord(func(name string) ([]byte, error) {
+		return files[slices.IndexFunc(files, func(f recordFile) bool { return f.name == name })].data, nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", metaFile, err)
+		return nil, fmt.Errorf("it could not be read again: %w", err)
 	}
-	return append(files, recordFile{metaFile, b}), nil
-}
-
-func encodeJSON(v any) ([]byte, error) {
-	var b strings.Builder
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	err := enc.Encode(v)
-	return []byte(b.String()), err
+	return files, nil
 }
 
 // storeRecord writes files below dir and nowhere else, whatever links are there.

@@ -15,8 +15,8 @@ import (
 	"unicode/utf8"
 )
 
-// What a record may hold. The largest honest one seen, 400 devices, has 2 MiB;
-// a hostile one must not cost more memory than these allow.
+// What a record may hold: enough for 4000 devices. A hostile one must not cost
+// more memory than this allows.
 const (
 	maxRecordFile  = 8 << 20 // bytes of one file
 	maxRecordList  = 1 << 14 // elements of one list or object
@@ -71,11 +71,7 @@ func readPart(root *os.Root, name string) (_ []byte, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	b, err := io.ReadAll(io.LimitReader(f, maxRecordFile+1))
-	if err == nil && len(b) > maxRecordFile {
-		err = fmt.Errorf("%s is larger than %d MiB", name, maxRecordFile>>20)
-	}
-	return b, err
+	return io.ReadAll(io.LimitReader(f, maxRecordFile+1))
 }
 
 // decodeRecord builds a record from the files that read returns.
@@ -96,7 +92,7 @@ func decodeRecord(read func(name string) ([]byte, error)) (*Record, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := decodePart(p.file, b, p.part(r.Facts)); err != nil {
+		if err := decodeFacts(p.file, b, p.part(r.Facts)); err != nil {
 			return nil, err
 		}
 	}
@@ -110,9 +106,29 @@ func decodeRecord(read func(name string) ([]byte, error)) (*Record, error) {
 	return r, nil
 }
 
+// decodeFacts decodes one file into a part of the facts.
+func decodeFacts(name string, b []byte, part any) error {
+	networks, ok := part.(*[]Network)
+	if !ok {
+		return decodePart(name, b, part)
+	}
+	var r recordedNetworks
+	if err := decodePart(name, b, &r); err != nil {
+		return err
+	}
+	var err error
+	if *networks, err = r.networks(); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
 // decodePart decodes the JSON of one file into v. Names that this version does
 // not know are skipped: a newer one wrote them.
 func decodePart(name string, b []byte, v any) error {
+	if len(b) > maxRecordFile {
+		return fmt.Errorf("%s is larger than %d MiB", name, maxRecordFile>>20)
+	}
 	if err := checkShape(b); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -214,8 +230,8 @@ func shorten(s string) string {
 }
 
 // PseudonymOf returns what stands in the record for an address, host name,
-// HOST:PORT or directory of this host. ok is false if the record was made on
-// another host, or its pseudonyms agree with no other record.
+// HOST:PORT, directory or interface of this host. ok is false if the record was
+// made on another host, or its pseudonyms agree with no other record.
 func (r *Record) PseudonymOf(s string) (pseudonym string, ok bool) {
 	if r.Meta.WithAddresses {
 		return s, true
@@ -227,29 +243,55 @@ func (r *Record) PseudonymOf(s string) (pseudonym string, ok bool) {
 	if strings.HasPrefix(s, "/") {
 		return p.path(s), true
 	}
+	if named := (&scrubber{p: p}).namedByMAC(s); named != s {
+		return named, true
+	}
 	return p.host(s), true
 }
 
-// Destination returns the destination of the record that asked means, as
-// Options.To takes it: written as the record has it, or, on the host that made
-// the record, as it was asked there. The error lists what the record holds.
-func (r *Record) Destination(asked string) (string, error) {
-	here, _ := r.PseudonymOf(asked)
-	var held []string
-	for _, p := range r.Facts.Paths {
-		if p.Asked == asked || p.Asked == here {
-			return p.Asked, nil
-		}
-		held = append(held, p.Asked)
+// Options returns asked as [Judge] needs it for the facts of the record, in
+// which pseudonyms may stand for what the user names. A destination, and the
+// source it is asked from, can be given as the record has them, or, on the host
+// that made the record, as they are. The error lists the destinations that the
+// record holds.
+func (r *Record) Options(asked Options) (Options, error) {
+	names := func(inRecord, given string) bool {
+		here, ok := r.PseudonymOf(given)
+		return inRecord == given || ok && given != "" && inRecord == here
 	}
-	slices.Sort(held)
+	o := asked
+	for _, n := range r.Facts.Networks[0].Links {
+		if names(n.Name, asked.Dev) {
+			o.Dev = n.Name
+		}
+	}
+	if asked.To == "" {
+		return o, nil
+	}
+	var held []string
+	for _, q := range r.Facts.Paths {
+		to := names(q.Asked, asked.To) || names(q.Host, asked.To) || names(q.Addr, asked.To)
+		if to && names(q.From, asked.From) {
+			o.To, o.From = q.Asked, q.From
+			return o, nil
+		}
+		if q.From == "" {
+			held = append(held, q.Asked)
+		} else {
+			held = append(held, q.Asked+" from "+q.From)
+		}
+	}
+	if asked.From != "" {
+		asked.To += " from " + asked.From
+	}
 	if len(held) == 0 {
-		return "", fmt.Errorf("the record holds no destination, so no path to %s: make it with --to %s", asked, asked)
+		return o, fmt.Errorf("the record holds no path to %s, nor to any destination: they are recorded by `zcprobe record DIR --to HOST`", asked.To)
 	}
 	why := ""
-	if _, ok := r.PseudonymOf(asked); !ok {
+	if _, ok := r.PseudonymOf(""); !ok {
 		why = " (it was made elsewhere, so real addresses are not recognised)"
 	}
-	return "", fmt.Errorf("the record holds no destination %s%s; it holds %s",
-		asked, why, strings.Join(slices.Compact(held), ", "))
+	slices.Sort(held)
+	return o, fmt.Errorf("the record holds no path to %s%s; it holds paths to %s",
+		asked.To, why, strings.Join(slices.Compact(held), ", "))
 }

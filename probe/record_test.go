@@ -175,25 +175,27 @@ func TestReadRecordRefuses(t *testing.T) {
 		{"missing part", "taps.json", os.Remove, "incomplete: it has no taps.json"},
 		{"other schema", metaFile, edit(RecordSchema, "zcprobe/record/v9"), `schema is "zcprobe/record/v9"`},
 		{"not json", "host.json", text("hello"), "host.json: byte 1: invalid character"},
-		{"cut short", "networks.json", text(`[{"id":"","links":[`), "networks.json: byte 19: unexpected end"},
+		{"cut short", "networks.json", text(`{"networks":[{"id":"","links":[`), "networks.json: byte 31: unexpected end"},
 		{"more after", "routes.json", text(`[] x`), "routes.json: byte 4"},
 		{"wrong type", "host.json", text(`{"uid":"root"}`), "a string stands where uid needs another type"},
 		{"number too large", "host.json", text(`{"uid":4294967296}`), "uid"},
-		{"amplified", "networks.json", text("[{},{}" + strings.Repeat(",{}", maxRecordList) + "]"), "more than 16384 elements"},
-		{"amplified in many", "networks.json", text("[" + strings.Repeat(`{"links":[{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}]},`, maxRecordList-1) + "{}]"), "more than 262144 elements"},
+		{"amplified", "networks.json", text(`{"networks":[{},{}` + strings.Repeat(",{}", maxRecordList) + "]}"), "more than 16384 elements"},
+		{"amplified in many", "networks.json", text(`{"networks":[` + strings.Repeat(`{"links":[{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}]},`, maxRecordList-1) + "{}]}"), "more than 262144 elements"},
 		{"deep", "networks.json", text(strings.Repeat("[", 100)), "nested"},
 		{"large", "dirs.json", text("[" + strings.Repeat(" ", maxRecordFile) + "]"), "larger than 8 MiB"},
 		{"long text", "host.json", text(`{"kernel":"` + strings.Repeat("x", maxRecordText+1) + `"}`), "a text of 16385 bytes"},
-		{"no network", "networks.json", text("[]"), "no network namespace"},
+		{"no network", "networks.json", text("{}"), "no network namespace"},
 		{"null network", "networks.json", text("null"), "no network namespace"},
-		{"two own networks", "networks.json", text(`[{"id":""},{"id":""}]`), "network 1 has id"},
-		{"same network twice", "networks.json", text(`[{"id":""},{"id":"ns1"},{"id":"ns1"}]`), "network 2 has id"},
-		{"index 0", "networks.json", text(`[{"links":[{"name":"lo"}]}]`), `link "lo" has index 0`},
-		{"index twice", "networks.json", text(`[{"links":[{"name":"a","index":1},{"name":"b","index":1}]}]`), `link "b" has index 1`},
-		{"no name", "networks.json", text(`[{"links":[{"index":1}]}]`), "link 1 has no name"},
-		{"negative mtu", "networks.json", text(`[{"links":[{"index":1,"name":"a","mtu":-1}]}]`), "negative"},
-		{"bond mode", "networks.json", text(`[{"links":[{"index":1,"name":"a","bond_mode":-2}]}]`), "bond mode"},
+		{"two own networks", "networks.json", text(`{"networks":[{"id":""},{"id":""}]}`), "network 1 has id"},
+		{"same network twice", "networks.json", text(`{"networks":[{"id":""},{"id":"ns1"},{"id":"ns1"}]}`), "network 2 has id"},
+		{"index 0", "networks.json", text(`{"networks":[{"links":[{"name":"lo"}]}]}`), `link "lo" has index 0`},
+		{"index twice", "networks.json", text(`{"networks":[{"links":[{"name":"a","index":1},{"name":"b","index":1}]}]}`), `link "b" has index 1`},
+		{"no name", "networks.json", text(`{"networks":[{"links":[{"index":1}]}]}`), "link 1 has no name"},
+		{"negative mtu", "networks.json", text(`{"networks":[{"links":[{"index":1,"name":"a","mtu":-1}]}]}`), "negative"},
+		{"bond mode", "networks.json", text(`{"networks":[{"links":[{"index":1,"name":"a","bond_mode":-2}]}]}`), "bond mode"},
 		{"no address", "routes.json", text(`[{"query":{"dst":"nowhere"}}]`), `"nowhere" is no address`},
+		{"feature set", "networks.json", text(`{"networks":[{"links":[{"index":1,"name":"a","features":0}]}]}`), "feature set 0 of 0"},
+		{"many features", "networks.json", text(manyFeatures()), "features of all links together"},
 		{"pid", "limits.json", text(`{"pid":-4}`), "process id -4"},
 		{"tap", "taps.json", text(`{"taps":[{"ifindex":-2}]}`), "interface index -2"},
 		{"stray NUL", "host.json", text(`{"kernel":"a\u0000zz"}`), "NUL that stands for no byte"},
@@ -218,6 +220,76 @@ func TestReadRecordRefuses(t *testing.T) {
 	}
 }
 
+// manyFeatures is small on disk and large when each link has its own features.
+func manyFeatures() string {
+	var b strings.Builder
+	b.WriteString(`{"feature_sets":[{"a":{}`)
+	for i := range 999 {
+		fmt.Fprintf(&b, `,"%d":{}`, i)
+	}
+	b.WriteString(`}],"networks":[{"links":[{"index":1,"name":"l1","features":0}`)
+	for i := range 999 {
+		fmt.Fprintf(&b, `,{"index":%d,"name":"l","features":0}`, i+2)
+	}
+	b.WriteString(`]}]}`)
+	return b.String()
+}
+
+// A large host must be recordable: 2000 devices with the features of two.
+func TestRecordOfManyDevices(t *testing.T) {
+	f := grownFacts()
+	for i := range 2000 {
+		l := Link{Index: i + 2, Name: fmt.Sprintf("veth%d", i), Features: map[string]FeatureState{}}
+		for j := range 64 {
+			l.Features[fmt.Sprintf("tx-feature-number-%d", j)] = FeatureState{Active: i%2 == 0}
+		}
+		f.Networks[0].Links = append(f.Networks[0].Links, l)
+	}
+	dir := filepath.Join(t.TempDir(), "r")
+	mustWrite(t, dir, f, RecordOptions{WithAddresses: true})
+	got, err := ReadRecord(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, f) {
+		t.Error("the record differs")
+	}
+	got.Networks[0].Links[1].Features["tx-feature-number-1"] = FeatureState{NeverChanged: true}
+	if got.Networks[0].Links[3].Features["tx-feature-number-1"].NeverChanged {
+		t.Error("two links share their features")
+	}
+	for range 20000 {
+		f.Networks[0].Links = append(f.Networks[0].Links, Link{Index: len(f.Networks[0].Links) + 1, Name: "x"})
+	}
+	if err := WriteRecord(filepath.Join(t.TempDir(), "r"), f, RecordOptions{WithAddresses: true}); err == nil || !strings.Contains(err.Error(), "could not be read again") {
+		t.Errorf("a record that cannot be read: %v", err)
+	}
+}
+
+func TestRecordLayout(t *testing.T) {
+	long := strings.Repeat("word ", 30)
+	for _, v := range []any{
+		nil, 1, "a", []int{}, map[string]any{}, []any{1, "a,]}\"{[:", nil, true},
+		map[string]any{"a": []any{}, "b": map[string]any{"c": "\\", "d": []any{map[string]any{}}}, "e:": long, "f": []any{long, long}},
+	} {
+		b, err := encodeJSON(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back any
+		if err := json.Unmarshal(b, &back); err != nil {
+			t.Errorf("%s: %v", b, err)
+		}
+		if got, want := jsonOf(t, back), jsonOf(t, v); got != want {
+			t.Errorf("%s is %s, want %s", b, got, want)
+		}
+	}
+	b, err := encodeJSON(map[string]any{"x": map[string]any{"a": 1, "b": []any{}}, "y": map[string]any{"c": true, "d": nil}})
+	if want := "{\n  \"x\": {\n    \"a\": 1,\n    \"b\": []\n  },\n  \"y\": {\"c\": true, \"d\": null}\n}\n"; string(b) != want || err != nil {
+		t.Errorf("layout %s", b)
+	}
+}
+
 func TestReadRecordFromNewerVersion(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "r")
 	mustWrite(t, dir, grownFacts(), RecordOptions{})
@@ -234,12 +306,14 @@ func TestReadRecordFromNewerVersion(t *testing.T) {
 	}
 }
 
-func TestDestination(t *testing.T) {
+func TestRecordOptions(t *testing.T) {
 	f := grownFacts()
 	f.Paths = []PathQuery{
 		{Asked: "10.0.0.5:443", Host: "10.0.0.5", Addr: "10.0.0.5", Port: 443},
 		{Asked: "db.example", Host: "db.example", Addr: "2600::1"},
+		{Asked: "db.example", Host: "db.example", Addr: "2600::1", From: "2600::9"},
 	}
+	f.Networks[0].Links[0].Name = "enx525400123456"
 	dir := filepath.Join(t.TempDir(), "r")
 	mustWrite(t, dir, f, RecordOptions{})
 	r, err := OpenRecord(dir)
@@ -247,24 +321,39 @@ func TestDestination(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r.Meta.Pseudonyms == keyRandom {
-		t.Fatalf("this machine has neither machine-id nor boot id")
+		t.Fatal("this machine has neither machine-id nor boot id")
 	}
-	var shown []string
-	for _, p := range r.Facts.Paths {
-		shown = append(shown, p.Asked)
-		if got, err := r.Destination(p.Asked); got != p.Asked || err != nil {
-			t.Errorf("Destination(%s) = %q, %v", p.Asked, got, err)
+	held := r.Facts.Paths
+	if n := r.Facts.Networks[0].Links[0].Name; n == "enx525400123456" || !strings.HasPrefix(n, "enx02") {
+		t.Errorf("interface %s", n)
+	}
+	find := func(o Options, want PathQuery) {
+		t.Helper()
+		got, err := r.Options(o)
+		if err != nil || got.To != want.Asked || got.From != want.From {
+			t.Errorf("Options(%+v) = %+v, %v, want %s from %q", o, got, err, want.Asked, want.From)
 		}
 	}
-	for i, real := range []string{"10.0.0.5:443", "db.example"} {
-		if got, err := r.Destination(real); got != shown[i] || err != nil {
-			t.Errorf("Destination(%s) = %q, %v, want %s", real, got, err, shown[i])
+	refuse := func(o Options, want ...string) {
+		t.Helper()
+		_, err := r.Options(o)
+		for _, w := range want {
+			if err == nil || !strings.Contains(err.Error(), w) {
+				t.Errorf("Options(%+v): %v, want %q", o, err, w)
+			}
 		}
 	}
-	slices.Sort(shown)
-	if _, err := r.Destination("10.0.0.6"); err == nil || !strings.Contains(err.Error(), strings.Join(shown, ", ")) {
-		t.Errorf("an unknown destination: %v", err)
+	for i, given := range []Options{{To: "10.0.0.5:443"}, {To: "db.example"}, {To: "db.example", From: "2600::9"}} {
+		find(given, held[i])
+		find(Options{To: held[i].Asked, From: held[i].From}, held[i])
 	}
+	find(Options{To: "10.0.0.5"}, held[0])
+	find(Options{To: "2600::1"}, held[1])
+	if o, err := r.Options(Options{Dev: "enx525400123456"}); err != nil || o.Dev != r.Facts.Networks[0].Links[0].Name {
+		t.Errorf("device %q (%v)", o.Dev, err)
+	}
+	refuse(Options{To: "10.0.0.6"}, "no path to 10.0.0.6;", held[0].Asked, held[1].Asked+" from "+held[2].From)
+	refuse(Options{To: "10.0.0.5", From: "10.0.0.1"}, "no path to 10.0.0.5 from 10.0.0.1")
 
 	// Elsewhere only the pseudonyms are known.
 	b, err := os.ReadFile(filepath.Join(dir, metaFile))
@@ -278,16 +367,10 @@ func TestDestination(t *testing.T) {
 	if r, err = OpenRecord(dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Destination("db.example"); err == nil || !strings.Contains(err.Error(), "made elsewhere") {
-		t.Errorf("a real name on another host: %v", err)
-	}
-	if got, err := r.Destination(shown[0]); got != shown[0] || err != nil {
-		t.Errorf("Destination(%s) = %q, %v", shown[0], got, err)
-	}
+	refuse(Options{To: "db.example"}, "made elsewhere")
+	find(Options{To: held[0].Asked}, held[0])
 	r.Facts.Paths = nil
-	if _, err := r.Destination("10.0.0.5"); err == nil || !strings.Contains(err.Error(), "no destination") {
-		t.Errorf("a record without destinations: %v", err)
-	}
+	refuse(Options{To: "10.0.0.5"}, "nor to any destination")
 }
 
 // Whatever a stranger puts into a record, reading it gives facts that can be
@@ -301,8 +384,8 @@ func FuzzRecord(f *testing.F) {
 	for i, file := range files {
 		f.Add(uint8(i), file.data)
 	}
-	f.Add(uint8(2), []byte(`[{"links":[{"index":1,"name":"a","parent":1,"master":1}]}]`))
-	f.Add(uint8(2), []byte(`[{"links":[{"index":1,"name":"a","parent":2,"kind":"veth"},{"index":2,"name":"b","parent":1,"kind":"veth"}]}]`))
+	f.Add(uint8(2), []byte(`{"networks":[{"links":[{"index":1,"name":"a","parent":1,"master":1}]}]}`))
+	f.Add(uint8(2), []byte(`{"networks":[{"links":[{"index":1,"name":"a","parent":2,"kind":"veth"},{"index":2,"name":"b","parent":1,"kind":"veth"}]}]}`))
 	f.Fuzz(func(t *testing.T, which uint8, data []byte) {
 		name := files[int(which)%len(files)].name
 		r, err := decodeRecord(func(n string) ([]byte, error) {
