@@ -59,7 +59,7 @@ func tlsZerocopyWorks(j *featureJudge) {
 		j.decide(Supported, fmt.Sprintf("%s; %s can.", accepted, strings.Join(active, ", ")))
 	case len(off) > 0:
 		j.evidence(tlsOffload, "off on "+strings.Join(off, ", "))
-		j.disabled(fmt.Sprintf("%s; %s could, but has it switched off.", accepted, strings.Join(off, ", ")), "ethtool -K "+off[0]+" "+tlsOffload+" on")
+		j.disabled(fmt.Sprintf("%s; %s could, but has it switched off.", accepted, strings.Join(off, ", ")), ethtoolCommand(off[0], tlsOffload))
 	case known:
 		j.evidence(tlsOffload, "on no device")
 		j.unsupported(accepted + "; none here can.")

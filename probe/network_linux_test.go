@@ -437,3 +437,68 @@ func runTool(path string, args ...string) (string, error) {
 	}
 	return stdout.String(), nil
 }
+
+// networkReply is what childNetwork sends back.
+type networkReply struct {
+	Network    Network
+	Namespaces int
+	Proc       bool // there is a /proc
+}
+
+// childNetwork reads the namespace the child is in.
+func childNetwork(t *testing.T, _ json.RawMessage) any {
+	var r networkReply
+	err := onProbeThread(t.Context(), func() error {
+		tab := findNamespaces(liveSources())
+		r.Network, r.Namespaces = tab.readNetwork(t.Context(), ""), len(tab.list())
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	_, err = os.Stat("/proc/self")
+	r.Proc = err == nil
+	return r
+}
+
+// TestNetworkWithLess reads the same devices with fewer rights and files.
+func TestNetworkWithLess(t *testing.T) {
+	ns := testenv.NewNetNS(t)
+	makeLinks(t, ns)
+	ns.Run("ethtool", "-K", "v0", "sg", "off")
+	want := networkOf(t, ns)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unshare := testenv.Tool(t, "unshare")
+	for _, c := range []struct {
+		name  string
+		setup func(*exec.Cmd)
+		proc  bool
+	}{
+		{"as nobody", asNobody, true},
+		{"no /proc and no /sys", func(cmd *exec.Cmd) {
+			hide := `mount -t tmpfs none /proc && mount -t tmpfs none /sys && exec "$0" "$@"`
+			cmd.Path, cmd.Args = unshare, append([]string{"unshare", "-m", "sh", "-c", hide, exe}, cmd.Args[1:]...)
+		}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var r networkReply
+			runChild(t, ns, "network", nil, &r, c.setup)
+			if r.Proc != c.proc || r.Namespaces < 1 || r.Network.Error != "" {
+				t.Errorf("/proc %t, %d namespaces, error %q", r.Proc, r.Namespaces, r.Network.Error)
+			}
+			if !slices.Equal(linkNames(r.Network), linkNames(want)) {
+				t.Fatalf("links %v, want %v", linkNames(r.Network), linkNames(want))
+			}
+			for i, l := range r.Network.Links {
+				got, _ := json.Marshal(l)
+				want, _ := json.Marshal(want.Links[i])
+				if !bytes.Equal(got, want) {
+					t.Errorf("got  %s\nwant %s", got, want)
+				}
+			}
+		})
+	}
+}

@@ -154,7 +154,7 @@ func featureRemedy(l *Link, id string) string {
 	}
 	for _, n := range names {
 		if l.Features[n].Available && !l.Features[n].NeverChanged {
-			return fmt.Sprintf("ethtool -K %s %s on", l.Name, short)
+			return ethtoolCommand(l.Name, short)
 		}
 	}
 	return fmt.Sprintf("%s cannot do it (fixed off in driver %s): use another device, or send with write", l.Name, l.Driver)

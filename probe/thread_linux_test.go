@@ -193,3 +193,28 @@ func threadsIn(t *testing.T, ns uint64) int {
 	}
 	return n
 }
+
+// TestNamespaceHandleWithoutProc is the way a difference is noticed where
+// there are no files to enter a namespace by.
+func TestNamespaceHandleWithoutProc(t *testing.T) {
+	ns := testenv.NewNetNS(t)
+	cookie := func() uint64 {
+		c, err := sys.NetNSCookie()
+		if err != nil && !sys.Unsupported(err) {
+			t.Error(err)
+		}
+		return c
+	}
+	here := cookie()
+	if err := (&namespaceHandle{cookie: here}).enter(); err != nil {
+		t.Errorf("the same namespace: %v", err)
+	}
+	ns.Do(func() {
+		if there := cookie(); there == here {
+			t.Errorf("both namespaces have cookie %d", here)
+		}
+		if err := (&namespaceHandle{cookie: here}).enter(); err == nil {
+			t.Error("another namespace: no error")
+		}
+	})
+}
