@@ -265,6 +265,10 @@ func (w *walker) receive(fl flight, l *Link, trail way) {
 		w.unknown(trail, "%s in %s, which would receive it, is down", l.Name, netName(fl.net))
 		return
 	}
+	if what := tcWords(l.TCIngress); what != "" && (l.TCIngress != tcUnknown || l.ARPHRD != arphrdLoopback) {
+		w.unknown(trail, "%s on %s in %s decides where the packet goes, and may drop or copy it", what, l.Name, netName(fl.net))
+		return
+	}
 	if l.Master == 0 {
 		w.arrive(fl, l, trail)
 		return

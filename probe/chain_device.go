@@ -12,6 +12,13 @@ func (w *walker) send(fl flight, l *Link, trail way) {
 		return
 	}
 	trail = w.grow(trail, leg{kind: legSend, net: fl.net, link: l, dst: fl.dst, v6: fl.v6, encap: fl.encap})
+	if l.TCEgress == "netkit" {
+		w.unknown(trail, "%s on %s decides where the packet goes, and may drop or copy it", tcWords(l.TCEgress), l.Name)
+		return
+	}
+	if l.TCEgress != "" && l.TCEgress != tcUnknown {
+		w.note("%s on %s may redirect or drop what it sends, or pull payload into the packet head (tc-pull)", tcWords(l.TCEgress), l.Name)
+	}
 	if l.ARPHRD == arphrdLoopback {
 		w.receive(fl, l, trail)
 		return
@@ -140,9 +147,6 @@ func (w *walker) veth(fl flight, l *Link, trail way) {
 	if err != nil {
 		w.unknown(trail, "the other end of %s cannot be looked at: %v", l.Name, err)
 		return
-	}
-	if l.Kind == "netkit" {
-		w.note("a BPF program of %s may send packets elsewhere than to %s", l.Name, p.Name)
 	}
 	fl.net = net
 	w.receive(fl, p, trail)

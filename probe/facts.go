@@ -127,10 +127,15 @@ type Link struct {
 	// "ns0" the probed one as seen from another, "?" one that cannot be named.
 	ParentN string `json:"parent_n"`
 	Qdisc   string `json:"qdisc"`
-	XDP     string `json:"xdp"`    // "", "native", "generic", "offloaded", "multiple"
-	HasDev  bool   `json:"hasdev"` // a bus device stands behind it
-	Driver  string `json:"driver"`
-	Bus     string `json:"bus"`
+	XDP     string `json:"xdp"` // "", "native", "generic", "offloaded", "multiple"
+	// TCIngress and TCEgress say what may redirect, drop or change packets that
+	// the device receives and sends: "filter" (tc), "tcx" or "netkit" (BPF); ""
+	// is nothing, "?" could not be told (BPF takes CAP_SYS_ADMIN).
+	TCIngress string `json:"tc_ingress"`
+	TCEgress  string `json:"tc_egress"`
+	HasDev    bool   `json:"hasdev"` // a bus device stands behind it
+	Driver    string `json:"driver"`
+	Bus       string `json:"bus"`
 
 	GSOMaxBytes uint32 `json:"gso_max_bytes"`
 	GSOMaxSegs  uint32 `json:"gso_max_segs"`

@@ -34,7 +34,7 @@ func judgeForwardCopies(f *Facts) *bool {
 	case code == 0:
 		return new(false)
 	}
-	if lo := loopbackLink(f); lo == nil || !on(feature(lo, featSG)) || !on(txChecksum(lo, false)) || lo.MTU < forwardTestMTU || lo.XDP != "" {
+	if lo := loopbackLink(f); lo == nil || !on(feature(lo, featSG)) || !on(txChecksum(lo, false)) || lo.MTU < forwardTestMTU || lo.XDP != "" || (lo.TCIngress != "" && lo.TCIngress != tcUnknown) {
 		return nil // it may have been copied in the call
 	} else if copies, _, _ := tapEffect(f, "", lo.Name); !off(copies) {
 		return nil
