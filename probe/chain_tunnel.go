@@ -4,24 +4,37 @@ import (
 	"net/netip"
 )
 
-// tunnelKinds maps the kinds of devices that put packets into other packets,
-// unencrypted, to the feature by which a device below shows that it can do its
-// work on the packet inside: drivers that set hw_enc_features offer
-// segmentation for the tunnel as well.
-var tunnelKinds = map[string][]string{
-	"vxlan":     {"tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"},
-	"geneve":    {"tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"},
-	"bareudp":   {"tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"},
-	"gtp":       {"tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"},
-	"gre":       {"tx-gre-segmentation", "tx-gre-csum-segmentation"},
-	"gretap":    {"tx-gre-segmentation", "tx-gre-csum-segmentation"},
-	"ip6gre":    {"tx-gre-segmentation", "tx-gre-csum-segmentation"},
-	"ip6gretap": {"tx-gre-segmentation", "tx-gre-csum-segmentation"},
-	"erspan":    {"tx-gre-segmentation", "tx-gre-csum-segmentation"},
-	"ip6erspan": {"tx-gre-segmentation", "tx-gre-csum-segmentation"},
-	"ipip":      {"tx-ipxip4-segmentation"},
-	"sit":       {"tx-ipxip4-segmentation"},
-	"ip6tnl":    {"tx-ipxip6-segmentation"},
+// A tunnelKind is a kind of device that puts packets into other packets,
+// unencrypted.
+type tunnelKind struct {
+	// shows are features by which a device below tells that it can do its work
+	// on the packet inside: drivers that set hw_enc_features offer segmentation
+	// for the tunnel as well.
+	shows []string
+	// inner is what the tunnel adds to a packet, in bytes, besides the outer IP
+	// header.
+	inner int
+}
+
+var (
+	udpTunnelShows = []string{"tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"}
+	greTunnelShows = []string{"tx-gre-segmentation", "tx-gre-csum-segmentation"}
+)
+
+var tunnelKinds = map[string]tunnelKind{
+	"vxlan":     {udpTunnelShows, 8 + 8 + 14}, // UDP, VXLAN and inner Ethernet header
+	"geneve":    {udpTunnelShows, 8 + 8 + 14}, // without options
+	"bareudp":   {udpTunnelShows, 8},
+	"gtp":       {udpTunnelShows, 8 + 8},
+	"gre":       {greTunnelShows, 4}, // without key and checksum
+	"gretap":    {greTunnelShows, 4 + 14},
+	"ip6gre":    {greTunnelShows, 4},
+	"ip6gretap": {greTunnelShows, 4 + 14},
+	"erspan":    {greTunnelShows, 8 + 8 + 14},
+	"ip6erspan": {greTunnelShows, 8 + 8 + 14},
+	"ipip":      {[]string{"tx-ipxip4-segmentation"}, 0},
+	"sit":       {[]string{"tx-ipxip4-segmentation"}, 0},
+	"ip6tnl":    {[]string{"tx-ipxip6-segmentation"}, 0},
 }
 
 const (
@@ -80,6 +93,10 @@ func (w *walker) outer(fl flight, l *Link, remote, local string, trail way) {
 		return
 	case a.Errno != "":
 		w.unknown(trail, "%s has no route to its other end %s (%s)", l.Name, remote, a.Errno)
+		return
+	}
+	if l.Kind == "vxlan" && a.Type == routeLocal {
+		w.unknown(trail, "the other end of %s is this machine, and which device takes its packets was not followed", l.Name)
 		return
 	}
 	fl.dst, fl.src, fl.v6 = remote, a.PrefSrc, isV6(remote)

@@ -3,19 +3,28 @@ package probe
 import (
 	"context"
 	"io/fs"
+	"net"
+	"net/netip"
 	"os"
 )
 
-// sources are the file trees that facts are read from. Tests put others in
-// their place.
+// sources are the file trees, and the names, that facts are read from. Tests put
+// others in their place.
 type sources struct {
 	proc fs.FS // /proc
 	sys  fs.FS // /sys
 	root fs.FS // /, for the module tree and kernel configuration
+
+	names resolver // looks up host names
+}
+
+// resolver is the part of net.Resolver that is used.
+type resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
 func liveSources() *sources {
-	return &sources{proc: os.DirFS("/proc"), sys: os.DirFS("/sys"), root: os.DirFS("/")}
+	return &sources{proc: os.DirFS("/proc"), sys: os.DirFS("/sys"), root: os.DirFS("/"), names: net.DefaultResolver}
 }
 
 // Collect reads the facts that o asks for. It changes nothing on the host. The

@@ -15,7 +15,8 @@ type pathJudge struct {
 	dst      string // address without its zone
 	features map[string]Feature
 	ways     []way // those of the protocol that is being predicted
-	mtu      int
+	mtu      int   // of the socket
+	least    int   // of the path
 	route    RouteAnswer
 	blocked  string // why nothing can be sent at all, or ""
 }
@@ -80,7 +81,7 @@ func (p *pathJudge) report(r *PathReport) {
 	tcp, udp := newWalker(p.r), newWalker(p.r)
 	route := tcp.follow(p.q, protoTCP)
 	udpRoute := udp.follow(p.q, protoUDP)
-	p.route, r.Local = route, cmp.Or(route.PrefSrc, p.q.From)
+	r.Local = cmp.Or(route.PrefSrc, p.q.From)
 	r.Evidence = append(r.Evidence, Evidence{Source: "RTM_GETROUTE " + p.dst, Value: describeRoute(route, tcp)})
 	p.blocked = p.unsendable(route)
 	tcp.conclude(r)
@@ -91,20 +92,26 @@ func (p *pathJudge) report(r *PathReport) {
 	r.Hops = p.hops(tcp.ways)
 	p.summarize(r, tcp.ways)
 
-	p.ways, p.mtu = tcp.ways, pathMTU(route, tcp.ways)
-	r.MTU = p.mtu
+	p.take(tcp.ways, route)
+	r.MTU = p.least
 	for _, t := range tcpTransfers(p.env.v6) {
 		r.APIs = append(r.APIs, predict(&p.env, t, p))
 	}
-	p.ways, p.mtu, p.route = udp.ways, pathMTU(udpRoute, udp.ways), udpRoute
-	for _, t := range udpTransfers(p.env.v6, p.mtu) {
+	p.take(udp.ways, udpRoute)
+	for _, t := range udpTransfers(p.env.v6, p.least) {
 		r.APIs = append(r.APIs, predict(&p.env, t, p))
 	}
-	p.ways, p.route = tcp.ways, route
+	p.take(tcp.ways, route)
 	r.Evidence = append(r.Evidence, p.evidence(tcp.ways)...)
 	r.Limits = append(r.Limits, p.limits(tcp.ways)...)
 	r.Blockers = p.blockers(r)
 	r.Verdict = p.verdict(r)
+}
+
+// take makes the ways of one protocol those that are judged.
+func (p *pathJudge) take(ways []way, a RouteAnswer) {
+	p.ways, p.route, p.mtu = ways, a, socketMTU(a, ways)
+	p.least = pathMTU(p.mtu, ways)
 }
 
 // follow asks for the route as a socket would and follows the packet.
@@ -226,9 +233,9 @@ func describeRoute(a RouteAnswer, w *walker) string {
 	return s
 }
 
-// pathMTU is the MTU that sockets work with: the route's, or that of its
+// socketMTU is the MTU that a socket works with: the route's, or that of its
 // device. It is 0 if no device is known.
-func pathMTU(a RouteAnswer, ways []way) int {
+func socketMTU(a RouteAnswer, ways []way) int {
 	mtu := 0
 	for _, w := range ways {
 		if len(w) > 0 && w[0].kind == legSend {
@@ -241,6 +248,33 @@ func pathMTU(a RouteAnswer, ways []way) int {
 	}
 	return mtu
 }
+
+// pathMTU is the size of the largest packet that goes all the way in one: that
+// of the socket, less what tunnels add where a device below is no larger. The
+// kernel learns it with the first packet that is too large.
+func pathMTU(socket int, ways []way) int {
+	least := socket
+	for _, w := range ways {
+		added := 0
+		for i, g := range w {
+			switch g.kind {
+			case legTunnel:
+				added += tunnelKinds[g.link.Kind].inner + 20
+				if i+1 < len(w) && w[i+1].v6 {
+					added += 20
+				}
+			case legSend:
+				if m := g.link.MTU - added; g.link.MTU > 0 && m < least {
+					least = m
+				}
+			}
+		}
+	}
+	return max(least, min(socket, minMTU))
+}
+
+// minMTU is the smallest MTU of IPv4 (RFC 791).
+const minMTU = 68
 
 // hops lists the devices that transmit, each once, in the order in which
 // packets meet them.

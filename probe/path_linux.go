@@ -26,7 +26,7 @@ const lookupTimeout = 5 * time.Second
 func collectPath(ctx context.Context, s *sources, ns *nsTable, f *Facts, o Options) {
 	q := PathQuery{Asked: o.To, From: o.From, UID: pathUID(f, o), NFQueues: countNFQueues(s)}
 	r := newLivePath(ctx, ns, f)
-	if err := findDestination(ctx, r, &q); err != nil {
+	if err := findDestination(ctx, s.names, r, &q); err != nil {
 		q.Error = err.Error()
 		f.Paths = append(f.Paths, q)
 		return
@@ -88,7 +88,7 @@ func countNFQueues(s *sources) *int {
 // findDestination fills in the host, port and address of q. Of several
 // addresses it takes the first that has a route, as a dialler would; the first
 // of all if none has.
-func findDestination(ctx context.Context, r pathReader, q *PathQuery) error {
+func findDestination(ctx context.Context, names resolver, r pathReader, q *PathQuery) error {
 	d, err := parseDestination(q.Asked)
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func findDestination(ctx context.Context, r pathReader, q *PathQuery) error {
 	}
 	addrs := []netip.Addr{d.addr.Unmap()}
 	if !d.addr.IsValid() {
-		if addrs, err = lookUp(ctx, d.host); err != nil {
+		if addrs, err = lookUp(ctx, names, d.host); err != nil {
 			return err
 		}
 	}
@@ -137,10 +137,10 @@ func findDestination(ctx context.Context, r pathReader, q *PathQuery) error {
 
 // lookUp resolves a host name. The resolver has the addresses in the order of
 // RFC 6724.
-func lookUp(ctx context.Context, host string) ([]netip.Addr, error) {
+func lookUp(ctx context.Context, names resolver, host string) ([]netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	addrs, err := names.LookupNetIP(ctx, "ip", host)
 	if err != nil {
 		if bad, ok := errors.AsType[*net.DNSError](err); ok {
 			return nil, fmt.Errorf("look up %s: %s", host, bad.Err)

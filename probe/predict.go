@@ -12,6 +12,7 @@ type payload struct {
 	zc     bool   // the pages are an application's, lent by MSG_ZEROCOPY or io_uring
 	sum    bool   // a checksum over the payload is still to be made
 	gso    bool   // larger than one packet
+	long   bool   // a datagram that is too large once a tunnel has added its headers
 	soft   string // the device feature without which the kernel cuts it into packets
 
 	copies, passes int
@@ -98,6 +99,9 @@ func (p *payload) along(e *pathEnv, w way) {
 		case legForward:
 			p.forwarded(e, g)
 		case legTunnel:
+			if p.long {
+				p.fragmented(g)
+			}
 			if !p.sum && on(g.link.TunCsum) {
 				p.sum = true // the outer checksum covers the payload too
 			}
@@ -152,9 +156,9 @@ func (p *payload) validate(e *pathEnv, w way, i int) {
 	}
 	switch {
 	case csum == nil:
-		p.doubtPass("could not read whether " + g.link.Name + " computes checksums")
+		p.doubtPass(checksumDoubt(g))
 		if p.shared && !p.linear {
-			p.doubt("could not read whether " + g.link.Name + " computes checksums")
+			p.doubt(checksumDoubt(g))
 		}
 	case !*csum:
 		if p.shared && !p.linear {
@@ -276,6 +280,16 @@ func (p *payload) forwarded(e *pathEnv, g *leg) {
 	case *e.forwardCopies:
 		p.copied("veth-routed-ingress", AtIngress, nil)
 		p.zc, p.shared = false, false
+	}
+}
+
+// fragmented is ip_do_fragment on the outer packet, until the kernel has learned
+// the path MTU: the checksum first, on a private copy, then the fragments.
+func (p *payload) fragmented(g *leg) {
+	p.long = false
+	p.flattened("ip-fragment", AtFragment, g.link)
+	if p.sum {
+		p.summed("checksum-pass", AtFragment, g.link)
 	}
 }
 

@@ -214,7 +214,7 @@ func (t transfer) start(e *pathEnv, w way, p *pathJudge) departure {
 		// TCP believes that every device can do scatter-gather and checksums
 		// (sk_setup_caps); what they cannot is found out when they transmit.
 		d.sum = true
-		d.gso, d.soft = t.size > tcpSegment(e.v6, p.mtu), tsoName(e.v6)
+		d.gso, d.soft = t.size > tcpSegment(e.v6, p.least), tsoName(e.v6)
 		return d
 	}
 	t.startUDP(e, &d, w, p)
@@ -240,6 +240,7 @@ func (t transfer) startUDP(e *pathEnv, d *departure, w way, p *pathJudge) {
 	csum := txChecksum(dev, e.v6)
 	over := t.size > udpPayload(e.v6, p.mtu) && !t.segments
 	d.gso, d.soft = t.segments, featUSO
+	d.long = !over && !t.segments && t.size > udpPayload(e.v6, p.least)
 	if t.segments && off(csum) {
 		d.refused = "The kernel refuses UDP_SEGMENT (EIO) or copies at send, because " + dev.Name + " computes no checksums."
 		return

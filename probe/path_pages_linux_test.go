@@ -1,0 +1,162 @@
+package probe
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/zcprobe/zcprobe/internal/sys"
+	"github.com/zcprobe/zcprobe/internal/testenv"
+)
+
+// at runs commands of iproute2 or ethtool in the destination's namespace.
+func at(build func(*testing.T) bench, args ...string) func(*testing.T) bench {
+	return func(t *testing.T) bench {
+		b := build(t)
+		b.at.Run(args[0], args[1:]...)
+		return b
+	}
+}
+
+// withXDP puts a program that passes everything on the receiving end.
+func withXDP(build func(*testing.T) bench, dev string, flags uint32) func(*testing.T) bench {
+	return func(t *testing.T) bench {
+		b := build(t)
+		b.at.Do(func() { attachXDP(t, dev, flags) })
+		return b
+	}
+}
+
+func benchVeth6(t *testing.T) bench {
+	b := benchVeth(t)
+	for _, end := range []struct {
+		ns        *testenv.NetNS
+		dev, addr string
+	}{{b.from, "va", "fd00::1"}, {b.at, "vb", "fd00::2"}} {
+		end.ns.Run("ip", "addr", "add", end.addr+"/64", "dev", end.dev, "nodad")
+	}
+	b.to = "fd00::2"
+	return b
+}
+
+// TestPathAgainstPages sends a file over TCP to a real receiver and looks
+// whether the pages of the file arrive or a copy of them: what sendfile does is
+// told by no completion.
+func TestPathAgainstPages(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		build  func(*testing.T) bench
+		causes string
+	}{
+		{"loopback", benchLoopback, ""},
+		{"own address", benchOwnAddress, ""},
+		{"veth", benchVeth, ""},
+		{"veth, IPv6", benchVeth6, ""},
+		{"veth without scatter-gather", with(benchVeth, "ethtool", "-K", "va", "sg", "off"), "no-scatter-gather"},
+		{"veth without checksum", with(benchVeth, "ethtool", "-K", "va", "tx", "off"), "no-tx-csum checksum-pass"},
+		{"veth without either", with(benchVeth, "ethtool", "-K", "va", "sg", "off", "tx", "off"), "no-scatter-gather checksum-pass"},
+		{"veth without segmentation", with(benchVeth, "ethtool", "-K", "va", "tso", "off", "gso", "off"), ""},
+		{"veth, IPv6, without checksum", with(benchVeth6, "ethtool", "-K", "va", "tx", "off"), "no-tx-csum checksum-pass"},
+		{"veth, receiver without scatter-gather", at(benchVeth, "ethtool", "-K", "vb", "sg", "off"), ""},
+		{"veth, native XDP", withXDP(benchVeth, "vb", unix.XDP_FLAGS_DRV_MODE), "veth-xdp"},
+		{"veth, generic XDP", withXDP(benchVeth, "vb", unix.XDP_FLAGS_SKB_MODE), "xdp-generic"},
+		{"loopback, generic XDP", withXDP(benchLoopback, "lo", unix.XDP_FLAGS_SKB_MODE), "xdp-generic"},
+		{"routed", benchRoutedDelivered, ""},
+		{"bridge", benchBridgeOwn, ""},
+		{"bridge, port without scatter-gather", with(benchBridgeOwn, "ethtool", "-K", "p1", "sg", "off"), "no-scatter-gather"},
+		{"macvlan sibling", benchMacvlanSibling, ""},
+		{"tbf", with(benchVeth, "tc", "qdisc", "add", "dev", "va", "root", "tbf", "rate", "1gbit", "burst", "10k", "latency", "50ms"), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := c.build(t)
+			r := predictIn(t, b.from, b.to)
+			a := row(t, r, "sendfile", "tcp", "file", tcpLarge)
+			if got := causeIDs(a); got != c.causes {
+				t.Errorf("causes %q, want %q; %s", got, c.causes, a.Detail)
+			}
+			pages := pagesArrive(t, b.from, b.at, b.to)
+			if a.Copies == nil || (*a.Copies == 0) != pages {
+				t.Errorf("predicted %s copies, but the file's own pages arrive: %v; %s", copiesOf(a), pages, a.Detail)
+			}
+		})
+	}
+}
+
+// openTap opens a packet socket in a namespace, on one device or on any.
+func openTap(t *testing.T, ns *testenv.NetNS, dev string, protocol uint16, ignoreOutgoing bool) {
+	t.Helper()
+	var fd int
+	var err error
+	ns.Do(func() {
+		fd, err = sys.Socket(sys.AFPacket, sys.SockRaw, 0)
+		if err != nil {
+			return
+		}
+		index := 0
+		if ignoreOutgoing {
+			err = sys.SetsockoptInt(fd, sys.SolPacket, unix.PACKET_IGNORE_OUTGOING, 1)
+		}
+		if err == nil && dev != "" {
+			var req *unix.Ifreq
+			if req, err = unix.NewIfreq(dev); err == nil {
+				err = unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, req)
+				index = int(req.Uint32())
+			}
+		}
+		if err == nil {
+			err = sys.BindPacket(fd, index, protocol)
+		}
+	})
+	if err != nil {
+		t.Fatalf("open a packet socket: %v", err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+}
+
+// TestPathAgainstTaps puts packet sockets all over a path and compares.
+func TestPathAgainstTaps(t *testing.T) {
+	const ip = 0x0800
+	tap := func(build func(*testing.T) bench, where func(bench) *testenv.NetNS, dev string, protocol uint16, ignore bool) func(*testing.T) bench {
+		return func(t *testing.T) bench {
+			b := build(t)
+			openTap(t, where(b), dev, protocol, ignore)
+			return b
+		}
+	}
+	from := func(b bench) *testenv.NetNS { return b.from }
+	dest := func(b bench) *testenv.NetNS { return b.at }
+	other := func(bench) *testenv.NetNS { return testenv.NewNetNS(t) }
+	mid := func(b bench) *testenv.NetNS { return b.mid }
+	for _, c := range []struct {
+		name   string
+		build  func(*testing.T) bench
+		causes string
+	}{
+		{"on the device", tap(benchSink, from, "s0", ethPAll, false), "packet-tap"},
+		{"on any device", tap(benchSink, from, "", ethPAll, false), "packet-tap"},
+		{"on another device", tap(benchSink, from, "lo", ethPAll, false), ""},
+		{"outgoing ignored", tap(benchSink, from, "s0", ethPAll, true), ""},
+		{"for IP only", tap(benchSink, from, "s0", ip, false), ""},
+		{"in another namespace", tap(benchSink, other, "", ethPAll, false), "|packet-tap"},
+		{"loopback", tap(benchLoopback, from, "lo", ethPAll, false), "packet-tap loopback-delivery"},
+		{"loopback, outgoing ignored", tap(benchLoopback, from, "lo", ethPAll, true), "loopback-delivery"},
+		{"parent of a macvlan", tap(benchMacvlan, from, "s0", ethPAll, false), "packet-tap"},
+		{"macvlan", tap(benchMacvlan, from, "mv0", ethPAll, false), "packet-tap"},
+		{"receiver of a veth", tap(benchVeth, dest, "vb", ethPAll, false), "loopback-delivery"},
+		{"router, in", tap(benchRouted, mid, "vr", ethPAll, true), "packet-tap|veth-routed-ingress"},
+		{"router, in, for IP", tap(benchRouted, mid, "vr", ip, false), "packet-tap|veth-routed-ingress"},
+		{"router, out", tap(benchRouted, mid, "s0", ethPAll, false), "packet-tap|veth-routed-ingress"},
+		{"router, another device", tap(benchRouted, mid, "lo", ethPAll, false), "|veth-routed-ingress"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := c.build(t)
+			r := predictIn(t, b.from, b.to)
+			a := row(t, r, "msg_zerocopy", "udp", "memory", 0)
+			checkCauses(t, a, c.causes)
+			compareCode(t, b, a, 0)
+			if s := row(t, r, "sendfile", "tcp", "file", tcpLarge); s.Copies == nil || *s.Copies != 0 {
+				t.Errorf("sendfile: %s copies, a tap makes none; %s", copiesOf(s), s.Detail)
+			}
+		})
+	}
+}
