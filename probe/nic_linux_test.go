@@ -1,9 +1,16 @@
 package probe
 
 import (
+	"encoding/binary"
+	"errors"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/zcprobe/zcprobe/internal/sys"
 	"github.com/zcprobe/zcprobe/internal/testenv"
 )
 
@@ -60,4 +67,82 @@ func TestRemediesWork(t *testing.T) {
 		}
 	}
 	t.Logf("pasted %d commands", pasted)
+}
+
+// TestGuestNICs reads real drivers: one with every offload, one with none.
+func TestGuestNICs(t *testing.T) {
+	testenv.Guest(t)
+	p := machine{t}
+	e1000e, ne2k := testenv.GuestNIC(t, "e1000e"), testenv.GuestNIC(t, "ne2k-pci")
+	n := networkOf(t, p)
+	agreesWithIP(t, p, n)
+	agreesWithEthtool(t, p, n)
+	for _, name := range []string{e1000e, ne2k} {
+		if l := linkNamed(t, n, name); !l.HasDev || l.Driver == "" || !strings.Contains(l.Bus, ":") {
+			t.Errorf("%s: bus device %t, driver %q, bus %q", name, l.HasDev, l.Driver, l.Bus)
+		}
+	}
+	look := func(dev, id string) Feature {
+		nics, features := judgeNICs(&Facts{Networks: []Network{networkOf(t, p)}}, dev)
+		if len(nics) != 1 || nics[0].Kind != "physical" {
+			t.Errorf("%s: %+v", dev, nics)
+		}
+		return judged(t, features, dev, "nic."+id)
+	}
+	for _, nf := range nicFeatures {
+		if f := look(ne2k, nf.id); f.Status != Unsupported || f.Remedy != "" {
+			t.Errorf("ne2k_pci: %+v", f)
+		}
+		f := look(e1000e, nf.id)
+		if want := nf.id != "tx-udp-segmentation"; (f.Status == Supported) != want {
+			t.Errorf("e1000e: %+v", f)
+		}
+	}
+	p.Run("ethtool", "-K", e1000e, "sg", "off")
+	if f := look(e1000e, "tx-tcp-segmentation"); f.Status != Disabled || f.Remedy != "ethtool -K "+e1000e+" sg on" {
+		t.Errorf("e1000e without scatter-gather: %+v", f)
+	}
+	p.Run("ethtool", "-K", e1000e, "sg", "on")
+}
+
+// TestGuestEthtoolLoadsNoModule asks for a name that no device has: on a
+// probing thread the kernel must not look for a module of that name, as it does
+// for root anywhere else.
+func TestGuestEthtoolLoadsNoModule(t *testing.T) {
+	testenv.Guest(t)
+	const module = "nlmon"
+	if err := unix.DeleteModule(module, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+		t.Fatal(err)
+	}
+	loaded := func() bool {
+		b, err := os.ReadFile("/proc/modules")
+		if err != nil {
+			t.Error(err)
+		}
+		return strings.Contains(string(b), module+" ")
+	}
+	ask := func() error {
+		e, err := sys.OpenEthtool()
+		if err != nil {
+			return err
+		}
+		defer e.Close()
+		err = e.Do(module, binary.NativeEndian.AppendUint64(nil, sys.EthtoolGSG))
+		if !errors.Is(err, syscall.ENODEV) {
+			t.Errorf("ethtool on a device that does not exist: %v", err)
+		}
+		return nil
+	}
+	if err := onProbeThread(t.Context(), ask); err != nil {
+		t.Error(err)
+	}
+	if loaded() {
+		t.Errorf("probing loaded %s", module)
+	}
+	if err := ask(); err != nil {
+		t.Error(err)
+	}
+	if !loaded() {
+		t.Errorf("%s was not loaded for root either: the test proves nothing", module)
+	}
 }
