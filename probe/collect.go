@@ -8,6 +8,10 @@ type Options struct {
 	From string // source address of the path, "" for the kernel's choice
 	Dev  string // report only this device and what is below it; "" for all
 
+	// Also holds further destinations to follow the path to. Their reports are
+	// made by JudgePath.
+	Also []Destination
+
 	Dir       string // directory that files are served from; "" for none
 	WriteTest bool   // allow temporary files in Dir
 
@@ -19,6 +23,12 @@ type Options struct {
 	ServiceMemlock *uint64 // bytes
 
 	Load Load // what limits are judged against; the zero value means DefaultLoad
+}
+
+// Destination is a peer that payload is sent to.
+type Destination struct {
+	To   string // HOST[:PORT]
+	From string // source address, "" for the kernel's choice
 }
 
 // Load is the traffic a host is meant to carry. Limits are judged against it.

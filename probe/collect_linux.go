@@ -48,8 +48,12 @@ func Collect(ctx context.Context, o Options) (*Facts, error) {
 		if o.Dir != "" {
 			f.Dirs = []DirFacts{readDir(ctx, s, o.Dir, o.WriteTest)}
 		}
-		if o.To != "" {
-			collectPath(ctx, s, ns, f, o)
+		for _, d := range append([]Destination{{o.To, o.From}}, o.Also...) {
+			if d.To != "" && ctx.Err() == nil {
+				to := o
+				to.To, to.From = d.To, d.From
+				collectPath(ctx, s, ns, f, to)
+			}
 		}
 		return ctx.Err()
 	})

@@ -29,3 +29,11 @@ func Judge(f *Facts, o Options) *Report {
 	normalise(r)
 	return r
 }
+
+// JudgePath says what facts mean for the path to o.To, which may be one of
+// several that were collected.
+func JudgePath(f *Facts, o Options) *PathReport {
+	r := judgePath(f, o)
+	normalise(r)
+	return r
+}

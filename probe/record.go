@@ -89,6 +89,16 @@ func WriteRecord(dir string, f *Facts, o RecordOptions) error {
 	return nil
 }
 
+// RecordFiles returns the names of the files a record consists of, in the order
+// in which they are written.
+func RecordFiles() []string {
+	var names []string
+	for _, p := range recordParts {
+		names = append(names, p.file)
+	}
+	return append(names, metaFile)
+}
+
 // moduleVersion is the version of the module in this program.
 func moduleVersion() string {
 	info, ok := debug.ReadBuildInfo()

@@ -113,8 +113,8 @@ func nearest(s string, among []string) string {
 	return best
 }
 
-// didYouMean is " (did you mean X?)", or nothing.
-func didYouMean(s string, among []string) string {
+// DidYouMean is " (did you mean X?)", or nothing.
+func DidYouMean(s string, among []string) string {
 	if len(s) > 64 {
 		return ""
 	}

@@ -106,7 +106,7 @@ func (rr *ruleReader) rule(l Level, n ast.Node) {
 		rr.r.problem(n, "no check matches %q", s)
 		return
 	case len(ids) == 0:
-		rr.r.problem(n, "unknown check %q%s", s, didYouMean(s, names(rr.r.ids)))
+		rr.r.problem(n, "unknown check %q%s", s, DidYouMean(s, names(rr.r.ids)))
 		return
 	}
 	if rr.in != nil {
@@ -227,7 +227,7 @@ func (r *reader) waiver(p *Policy, n ast.Node, now time.Time) {
 		{"check", func(n ast.Node) {
 			s, ok := r.str(n, "check")
 			if _, known := Lookup(s); ok && !known {
-				r.problem(n, "unknown check %q%s", s, didYouMean(s, names(r.ids)))
+				r.problem(n, "unknown check %q%s", s, DidYouMean(s, names(r.ids)))
 			}
 			w.Check = s
 		}},

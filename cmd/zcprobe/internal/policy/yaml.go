@@ -190,7 +190,7 @@ func (r *reader) mapping(n ast.Node, what string, fields []field) {
 		i := slices.IndexFunc(fields, func(f field) bool { return f.key == k.Value })
 		switch {
 		case i < 0:
-			r.problem(k, "unknown key %q in %s%s", k.Value, what, didYouMean(k.Value, keys))
+			r.problem(k, "unknown key %q in %s%s", k.Value, what, DidYouMean(k.Value, keys))
 		case isNull(v.Value):
 			r.problem(k, "%s has no value", k.Value)
 		default:

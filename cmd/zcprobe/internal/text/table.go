@@ -10,7 +10,7 @@ const gap = 2
 const maxColumn = 26
 
 // minLast is the least room the wrapping column makes sense in.
-const minLast = 24
+const minLast = 20
 
 // Table writes rows in aligned columns below an optional head. The last column
 // wraps; where the others leave it too little room it goes below them.

@@ -109,7 +109,7 @@ func TestCommandIsContinuedForTheShell(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	got := printed(t, 60, func(p *Printer) {
+	got := printed(t, 55, func(p *Printer) {
 		p.Table(2, []string{"name", "kind", "detail"}, [][]Span{
 			{S("eth0"), S("physical"), S("all is well with this one, and it says so at length")},
 			{S("lo"), S(""), S("")},
@@ -119,10 +119,11 @@ func TestTable(t *testing.T) {
 	want := `  name                        kind
       detail
   eth0                        physical
-      all is well with this one, and it says so at length
+      all is well with this one, and it says so at
+      length
   lo
-  \x1b\x1b\x1b\x1b\x1b\x1b\x1b\x1b\x1b\x1b\x1b\x1b\x1b\x1b\x
-  1b                          veth
+  \x1b\x1b\x1b\x1b\x1b\x1b\x1b\x1b\x1b\x1b\x1b\x1b\x1b\
+  x1b\x1b                     veth
       a name made of escapes
 `
 	if got != want {
