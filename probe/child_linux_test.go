@@ -27,6 +27,7 @@ var childTasks = map[string]func(t *testing.T, arg json.RawMessage) any{
 	"memlock": childMemlock,
 	"limits":  childLimits,
 	"network": childNetwork,
+	"dir":     childDir,
 }
 
 // TestChild is not a test: it is where a child begins.

@@ -293,17 +293,28 @@ type Rlimit struct {
 
 // DirFacts describes a directory that files are served from.
 type DirFacts struct {
-	Path        string    `json:"path" addr:"path"` // as asked; a record keeps it only with addresses
-	FSType      string    `json:"fs_type"`
-	FSMagic     int64     `json:"fs_magic"`
-	Mount       string    `json:"mount" addr:"path"`
-	Options     []string  `json:"options" addr:"mount option"`
-	Outcomes    []Outcome `json:"outcomes"`
-	FilesTried  int       `json:"files_tried"`
-	FilesSeen   int       `json:"files_seen"`
-	CacheBytes  uint64    `json:"cache_bytes"` // resident in the page cache
-	FileBytes   uint64    `json:"file_bytes"`  // of the files looked at
-	CacheSource string    `json:"cache_source"`
-	Immutable   int       `json:"immutable"` // files that cannot change: chattr +i, fs-verity
-	Error       string    `json:"error,omitempty"`
+	Path         string   `json:"path" addr:"path"` // as asked; a record keeps it only with addresses
+	FSType       string   `json:"fs_type"`
+	FSMagic      int64    `json:"fs_magic"`
+	Mount        string   `json:"mount" addr:"path"`
+	Options      []string `json:"options" addr:"mount option"`       // of the mount
+	SuperOptions []string `json:"super_options" addr:"mount option"` // of the file system, whatever it is mounted as
+	// Outcomes, in this order: "dir.sendfile" and "dir.splice" with Seen
+	// "equal", "differ", "refused" and "changed" (files) and "bytes"; "reflink",
+	// "file.lease" and "dir.resend" with Seen "equal" or "held" and "stale".
+	Outcomes        []Outcome `json:"outcomes"`
+	FilesSeen       int       `json:"files_seen"`   // regular files, other entries not counted
+	More            bool      `json:"more"`         // there are more than were seen
+	FilesDenied     int       `json:"files_denied"` // could not be opened
+	FilesLooked     int       `json:"files_looked"` // opened: FileBytes, CacheBytes, Immutable and DAX are of these
+	FilesTried      int       `json:"files_tried"`  // read and sent
+	FileBytes       uint64    `json:"file_bytes"`
+	CacheKnownBytes uint64    `json:"cache_known_bytes"` // of FileBytes, those for which CacheBytes tells
+	CacheBytes      uint64    `json:"cache_bytes"`       // resident in the page cache
+	CacheSource     string    `json:"cache_source"`      // "cachestat", "mincore", "cachestat, mincore", or ""
+	Immutable       int       `json:"immutable"`         // files that cannot change: chattr +i, fs-verity
+	DAX             int       `json:"dax"`               // files without page cache
+	Error           string    `json:"error,omitempty"`   // why nothing was looked at
+	Errno           string    `json:"errno,omitempty"`
+	Errors          []string  `json:"errors"` // what else could not be read
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -86,20 +85,16 @@ func (r *limitReader) status() {
 	r.f.CapPipePages = new(st.capEff>>capSysResource&1 != 0 || st.capEff>>capSysAdmin&1 != 0)
 }
 
-// initUserNamespace is the inode of the first user namespace, fixed since Linux
-// 3.8 (PROC_USER_INIT_INO in linux/proc_ns.h).
-const initUserNamespace = "user:[4026531837]"
-
 func (r *limitReader) userNamespace() {
 	link, err := fs.ReadLink(r.s.proc, r.dir+"/ns/user")
 	if err == nil {
-		r.f.InitUserNS = new(link == initUserNamespace)
+		r.f.InitUserNS = new(link == initialUserNS)
 		return
 	}
 	// Another user's process. The first namespace maps every id to itself; one
 	// that does not is another. The reverse is not so.
 	m, mapErr := readBounded(r.s.proc, r.dir+"/uid_map", limitFileMost)
-	if mapErr == nil && !slices.Equal(strings.Fields(string(m)), []string{"0", "0", "4294967295"}) {
+	if mapErr == nil && !fullUIDMap(m) {
 		r.f.InitUserNS = new(false)
 		return
 	}

@@ -288,7 +288,7 @@ func TestFreeze(t *testing.T) {
 
 func TestIDsAreTheContract(t *testing.T) {
 	want := strings.Fields(`sendfile.tcp sendfile.udp sendfile.unix sendfile.pipe sendfile.file splice.file-tcp splice.tcp-tcp
-		vmsplice tee pipe.resize copy_file_range reflink file.lease memfd.seal memfd_secret
+		vmsplice tee pipe.resize copy_file_range reflink file.lease dir.sendfile dir.splice memfd.seal memfd_secret
 		msg_zerocopy.tcp4 msg_zerocopy.tcp6 msg_zerocopy.udp4 msg_zerocopy.udp6 msg_zerocopy.vsock udp.gso
 		io_uring io_uring.send_zc io_uring.sendmsg_zc io_uring.fixed_buffers ktls.tx ktls.tx_zerocopy_ro
 		tcp_zerocopy_receive packet_tx_ring af_xdp devmem.tx tcp.cork

@@ -55,6 +55,8 @@ var fixed = []ID{
 	{"copy_file_range", "copy_file_range(2) copies between files in the kernel", nil},
 	{"reflink", "the file system of --dir shares blocks between files (FICLONE)", nil},
 	{"file.lease", "the file system of --dir grants leases (F_SETLEASE)", nil},
+	{"dir.sendfile", "sendfile(2) gives of the files in --dir what read(2) gives", []string{"stale-source"}},
+	{"dir.splice", "splice(2) gives of the files in --dir what read(2) gives", []string{"stale-source"}},
 	{"memfd.seal", "a memfd can be sealed against change", nil},
 	{"memfd_secret", "memfd_secret(2) works", nil},
 	{"msg_zerocopy.tcp4", "MSG_ZEROCOPY works on TCP over IPv4", nil},

@@ -1,0 +1,122 @@
+package sys
+
+import (
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// File types in [FileInfo].Mode, under ModeType; linux/stat.h.
+const (
+	ModeType    = unix.S_IFMT
+	ModeRegular = unix.S_IFREG
+	ModeDir     = unix.S_IFDIR
+)
+
+// Attributes in [FileInfo].Attributes; linux/stat.h.
+const (
+	AttrImmutable = unix.STATX_ATTR_IMMUTABLE
+	AttrVerity    = unix.STATX_ATTR_VERITY
+	AttrDAX       = unix.STATX_ATTR_DAX
+)
+
+// FileInfo is what statx(2) says of an open file.
+type FileInfo struct {
+	Mode       uint32
+	UID        uint32
+	Size       uint64 // bytes
+	Inode      uint64
+	Device     uint64
+	MtimeSec   int64
+	MtimeNsec  uint32
+	Attributes uint64 // Attr*; those that the file system knows are in Mask
+	Mask       uint64
+}
+
+// Fstatx describes an open file, also one that was opened by [OpenPath]; Linux
+// 4.11.
+func Fstatx(fd int) (FileInfo, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS, &st); err != nil {
+		return FileInfo{}, Wrap("statx", err)
+	}
+	return FileInfo{Mode: uint32(st.Mode), UID: st.Uid, Size: st.Size, Inode: st.Ino,
+		Device: unix.Mkdev(st.Dev_major, st.Dev_minor), MtimeSec: st.Mtime.Sec, MtimeNsec: st.Mtime.Nsec,
+		Attributes: st.Attributes, Mask: st.Attributes_mask}, nil
+}
+
+// FSMagic returns the f_type of the file system that an open file is on;
+// linux/magic.h.
+func FSMagic(fd int) (int64, error) {
+	var st unix.Statfs_t
+	err := unix.Fstatfs(fd, &st)
+	return int64(st.Type), Wrap("fstatfs", err)
+}
+
+// OpenDir opens a directory to be listed.
+func OpenDir(name string) (int, error) {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	return fd, Wrap("open "+name, err)
+}
+
+// OpenPath opens name in the directory dir without opening what it stands for:
+// no driver, no writer at the other end of a FIFO, no lease notices. A symbolic
+// link is not followed.
+func OpenPath(dir int, name string) (int, error) {
+	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	return fd, Wrap("openat O_PATH", err)
+}
+
+// Flags of [Reopen].
+const (
+	OpenNoAtime   = unix.O_NOATIME // EPERM unless the file is ours
+	OpenDirectory = unix.O_DIRECTORY
+	OpenWrite     = unix.O_WRONLY
+)
+
+// Reopen opens anew, for reading unless flags say otherwise, what an open
+// descriptor stands for: that file and no other that has taken its name. It
+// needs /proc.
+func Reopen(fd, flags int) (int, error) {
+	n, err := unix.Open("/proc/self/fd/"+strconv.Itoa(fd), flags|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	return n, Wrap("open", err)
+}
+
+// CreateFile makes a file in the directory dir, for reading and writing; EEXIST
+// if there is one of that name.
+func CreateFile(dir int, name string) (int, error) {
+	fd, err := unix.Openat(dir, name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	return fd, Wrap("openat O_CREAT", err)
+}
+
+// Unlink removes a file from the directory dir.
+func Unlink(dir int, name string) error { return Wrap("unlinkat", unix.Unlinkat(dir, name, 0)) }
+
+// CachedPages returns how many pages of a file are in the page cache, dirty and
+// under writeback included; cachestat(2), Linux 6.5. On newer kernels EPERM
+// unless the file is ours or may be written.
+func CachedPages(fd int) (uint64, error) {
+	var st unix.Cachestat_t
+	err := unix.Cachestat(uint(fd), &unix.CachestatRange{}, &st, 0)
+	return st.Cache, Wrap("cachestat", err)
+}
+
+// Mincore says of each page of a mapping, made by [Mmap], whether it is in
+// memory: bit 0 of one byte each. Since Linux 5.2 all pages seem to be, unless
+// the mapped file is ours or may be written.
+func Mincore(mapping, pages []byte) error {
+	if len(mapping) == 0 || len(pages) == 0 {
+		return nil
+	}
+	_, _, e := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(unsafe.SliceData(mapping))), uintptr(len(mapping)),
+		uintptr(unsafe.Pointer(unsafe.SliceData(pages))))
+	if e != 0 {
+		return Wrap("mincore", e)
+	}
+	return nil
+}
+
+// Clone makes the file to share the extents of the file from; FICLONE, Linux
+// 4.5. EOPNOTSUPP where the file system cannot.
+func Clone(to, from int) error { return Wrap("ioctl FICLONE", unix.IoctlFileClone(to, from)) }
