@@ -15,6 +15,12 @@ func SetNetNS(f *os.File) error {
 	return Wrap("setns "+f.Name(), unix.Setns(int(f.Fd()), unix.CLONE_NEWNET))
 }
 
+// UnshareNetNS moves the calling thread into a new network namespace, in which
+// nothing is but lo, down. It needs CAP_SYS_ADMIN; unshare(2).
+func UnshareNetNS() error {
+	return Wrap("unshare CLONE_NEWNET", unix.Unshare(unix.CLONE_NEWNET))
+}
+
 // NetNSCookie returns the number by which the kernel tells the network
 // namespace of the calling thread from all others since boot. It needs no
 // capability and no /proc, but Linux 5.14; ENOPROTOOPT before.
