@@ -38,7 +38,7 @@ var layers = []layer{
 	{dir: "probe", inside: []string{"internal/sys"}},
 	{dir: "transmit", inside: []string{"probe", "internal/sys"}},
 	{dir: "ebpf", inside: []string{"probe", "internal/sys"}, outside: []string{"github.com/cilium/ebpf"}},
-	{dir: "internal/lab", inside: []string{"probe", "transmit", "ebpf", "internal/sys"}},
+	{dir: "internal/lab", inside: []string{"probe", "transmit", "ebpf", "internal/sys"}, outside: []string{"github.com/cilium/ebpf"}},
 	{
 		dir:     "cmd/zcprobe",
 		inside:  []string{"probe", "transmit", "ebpf", "internal/lab", "internal/sys"},
