@@ -140,7 +140,7 @@ var copyUDP = []Cause{{
 		"fills it with the start of the payload, about 100 bytes. The rest stays in the user's pages.",
 	Shows:   "Nothing: completions say not copied.",
 	Remedy:  "Nothing to do: it is a few bytes per datagram, and gone in 6.1.",
-	Kernels: "read in 5.10; gone in 6.1", Mechanisms: []Mechanism{AtSend}, Observed: true,
+	Kernels: "read in 5.10; gone in 6.1", Mechanisms: []Mechanism{AtSend}, Predicted: true, Observed: true,
 }, {
 	ID: "ip-fragment", Kind: KindCopy,
 	Summary: "IP fragmentation copies the payload into each fragment",
@@ -149,5 +149,5 @@ var copyUDP = []Cause{{
 		"packet without DF is longer than the MTU of its route.",
 	Shows:   "IpFragCreates or Ip6FragCreates grow: `nstat -az IpFragCreates Ip6FragCreates`.",
 	Remedy:  "Raise the MTU of the path, send smaller datagrams, or use UDP_SEGMENT.",
-	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtFragment}, Observed: true,
+	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtFragment}, Predicted: true, Observed: true,
 }}

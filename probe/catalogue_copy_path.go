@@ -134,7 +134,7 @@ var copyProcessing = []Cause{{
 		"errors.",
 	Remedy: "Use a NIC with IPsec offload: `ethtool -K DEV esp-hw-offload on`, and add the states with " +
 		"`offload dev DEV dir out`. Without one send with write.",
-	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtCrypto, AtSegment}, Observed: true,
+	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtCrypto, AtSegment}, Predicted: true, Observed: true,
 }, {
 	ID: "wireguard", Kind: KindCopy,
 	Summary: "WireGuard copies what it encrypts",
@@ -214,7 +214,7 @@ var copyBelow = []Cause{{
 	Shows: "Never reported by a completion; `ethtool -i DEV` names the driver.",
 	Remedy: "Where it is a threshold, lower it: `ethtool --set-tunable DEV tx-copybreak 0`; run gve in RDA " +
 		"mode; use an SR-IOV function.",
-	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtDriver}, Observed: true,
+	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtDriver}, Predicted: true, Observed: true,
 }, {
 	ID: "swiotlb-bounce", Kind: KindCopy,
 	Summary: "DMA goes through bounce buffers: every byte is copied below all else",

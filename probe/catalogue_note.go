@@ -18,7 +18,7 @@ var causesNote = []Cause{{
 	Shows: "`tc -s qdisc show dev DEV` names the discipline.",
 	Remedy: "`tc qdisc replace dev DEV root cake no-split-gso`, a tbf burst of at least 64 KiB, or fq for " +
 		"pacing.",
-	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSegment}, Predicted: true, Observed: true,
+	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSegment}, Observed: true,
 }, {
 	ID: "small-send", Kind: KindNote,
 	Summary: "Sends this small are cheaper copied",
@@ -61,7 +61,7 @@ var causesNote = []Cause{{
 		"shares its pages with the capture's clone.",
 	Shows:   "`ss -0 -p` lists the capture sockets; tpacket_rcv shows in CPU profiles.",
 	Remedy:  "Capture with a small snapshot length and a narrow filter (`tcpdump -s 96 FILTER`), or stop it.",
-	Kernels: "verified 6.18; read 5.10 to 7.3", Mechanisms: []Mechanism{AtClone}, Predicted: true, Observed: true,
+	Kernels: "verified 6.18; read 5.10 to 7.3", Mechanisms: []Mechanism{AtClone}, Observed: true,
 }, {
 	ID: "undrained-completions", Kind: KindNote,
 	Summary: "The program does not read its completions",

@@ -8,7 +8,7 @@ var causesPass = []Cause{{
 		"place. Data of zero-copy sends and sendfile is copied first instead: see no-tx-csum.",
 	Shows:   "`ethtool -k DEV` shows the tx-checksum bits off; csum_partial shows in CPU profiles.",
 	Remedy:  "`ethtool -K DEV tx on`",
-	Kernels: "verified 5.10 to 7.3", Mechanisms: []Mechanism{AtSegment, AtLinearize, AtSend},
+	Kernels: "verified 5.10 to 7.3", Mechanisms: []Mechanism{AtSegment, AtLinearize, AtSend, AtFragment, AtCrypto},
 	Predicted: true, Observed: true,
 }, {
 	ID: "udp-splice-csum", Kind: KindPass,

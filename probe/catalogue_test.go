@@ -1,8 +1,14 @@
 package probe_test
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"iter"
+	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -155,5 +161,85 @@ func TestCausesAreTheCallers(t *testing.T) {
 	c.Mechanisms[0] = "spoiled"
 	if b := probe.Causes(); b[0].Mechanisms[0] != probe.AtSend {
 		t.Error("catalogue was changed through LookupCause")
+	}
+}
+
+// What the probe names, explain must know, as something the probe can
+// establish and with the mechanism it is named with; and nothing else claims to
+// be predicted.
+func TestCatalogueAgreesWithTheProbe(t *testing.T) {
+	// Established by a feature's own detail, without naming the cause.
+	byDetail := strings.Fields(`cold-file copy-splice-read file-to-file sendfile-to-pipe udp-sendfile-emsgsize`)
+	named := map[string]bool{}
+	for file := range productFiles(t, "*.go", "../cmd/zcprobe/internal/policy/*.go") {
+		ast.Inspect(file, func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok && len(call.Args) > 1 {
+				checkMechanism(t, call)
+			}
+			if s, ok := literal(n); ok {
+				if c, ok := probe.LookupCause(strings.TrimPrefix(s, "hazard.")); ok {
+					named[c.ID] = true
+				}
+			}
+			return true
+		})
+	}
+	for _, c := range probe.Causes() {
+		if want := named[c.ID] || slices.Contains(byDetail, c.ID); c.Predicted != want {
+			t.Errorf("%s: predicted is %v, want %v", c.ID, c.Predicted, want)
+		}
+	}
+}
+
+// checkMechanism looks at calls like copied("id", AtSend, ...).
+func checkMechanism(t *testing.T, call *ast.CallExpr) {
+	s, ok := literal(call.Args[0])
+	at, isName := call.Args[1].(*ast.Ident)
+	if !ok || !isName || !strings.HasPrefix(at.Name, "At") {
+		return
+	}
+	c, ok := probe.LookupCause(s)
+	if !ok {
+		t.Errorf("%q is not in the catalogue", s)
+		return
+	}
+	for _, m := range c.Mechanisms {
+		if strings.EqualFold("At"+strings.ReplaceAll(string(m), "-", ""), at.Name) {
+			return
+		}
+	}
+	t.Errorf("%s is named with %s, which is not among its mechanisms %v", s, at.Name, c.Mechanisms)
+}
+
+func literal(n ast.Node) (string, bool) {
+	l, ok := n.(*ast.BasicLit)
+	if !ok || l.Kind != token.STRING {
+		return "", false
+	}
+	s, err := strconv.Unquote(l.Value)
+	return s, err == nil
+}
+
+// productFiles parses the sources that match, but for tests and the catalogue.
+func productFiles(t *testing.T, patterns ...string) iter.Seq[*ast.File] {
+	return func(yield func(*ast.File) bool) {
+		for _, p := range patterns {
+			names, err := filepath.Glob(p)
+			if err != nil || len(names) == 0 {
+				t.Fatalf("no sources %s: %v", p, err)
+			}
+			for _, name := range names {
+				if strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, "catalogue") {
+					continue
+				}
+				f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !yield(f) {
+					return
+				}
+			}
+		}
 	}
 }

@@ -37,6 +37,9 @@ func secretFacts(t *testing.T) (f *Facts, o Options, secrets []string) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(dir, "q3.csv"), bytes.Repeat([]byte("x"), 5000), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	o = Options{To: "10.99.88.77:443", From: secretV4, Dir: dir}
 	ns.Do(func() {
 		var err error
@@ -47,7 +50,6 @@ func secretFacts(t *testing.T) (f *Facts, o Options, secrets []string) {
 	if t.Failed() {
 		t.FailNow()
 	}
-	f.Dirs[0].Path = dir
 	// What a resolver or a file system would have said.
 	f.Paths = append(f.Paths, PathQuery{
 		Asked: secretHost + ":9000", Host: secretHost, Port: 9000, Addr: secretV6,
