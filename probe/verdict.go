@@ -82,17 +82,24 @@ func list(names []string) string {
 	}
 }
 
-// neededFeatures are what a server that sends files and buffers over TCP builds on.
-var neededFeatures = []string{"sendfile.tcp", "splice.file-tcp", "msg_zerocopy.tcp4"}
+// neededFeatures are what a server that sends files and buffers over TCP builds
+// on; those of a directory are skipped if none was asked for.
+var neededFeatures = []string{"sendfile.tcp", "splice.file-tcp", "msg_zerocopy.tcp4", "dir.sendfile", "dir.splice"}
 
 // judgeBlockers gathers what stands in the way of zero-copy, the gravest first.
+// Among equals a hazard of TCP comes first, and those of UDP last: most of what
+// is sent is TCP.
 func judgeBlockers(r *Report) []Check {
-	out := []Check{}
+	var out, udp []Check
 	for _, h := range r.Hazards {
-		out = append(out, h.Check())
+		if strings.HasPrefix(h.ID, "udp-") {
+			udp = append(udp, h.Check())
+		} else {
+			out = append(out, h.Check())
+		}
 	}
-	if p := r.Path; p != nil {
-		out = append(out, p.Check())
+	if r.Path != nil {
+		out = append(out, r.Path.Check())
 	}
 	out = append(out, deviceBlockers(r)...)
 	out = append(out, r.TapChecks...)
@@ -101,8 +108,8 @@ func judgeBlockers(r *Report) []Check {
 			out = append(out, f.Check())
 		}
 	}
-	out = append(out, r.Limits.Checks...)
-	out = slices.DeleteFunc(out, func(c Check) bool { return c.Status.rank() <= Pass.rank() || c.ID == "" })
+	out = slices.Concat([]Check{}, out, r.Limits.Checks, udp)
+	out = slices.DeleteFunc(out, func(c Check) bool { return c.Status.rank() <= Pass.rank() })
 	slices.SortStableFunc(out, func(a, b Check) int { return cmp.Compare(b.Status.rank(), a.Status.rank()) })
 	return out
 }
@@ -117,12 +124,14 @@ func (h Hazard) Check() Check {
 func (p *PathReport) Check() Check {
 	c := Check{ID: "path.zero-copy", Subject: p.Destination, Status: p.Verdict.Status, Detail: p.Verdict.Summary,
 		Evidence: slices.Concat([]Evidence{}, p.Evidence), Causes: []string{}}
-	for _, a := range p.APIs {
-		for _, k := range a.Causes {
-			if !k.Expected && !slices.Contains(c.Causes, k.ID) {
-				c.Causes = append(c.Causes, k.ID)
-			}
+	if c.Status == Pass {
+		return c
+	}
+	for _, b := range p.Blockers {
+		if !slices.Contains(c.Causes, b.ID) {
+			c.Causes = append(c.Causes, b.ID)
 		}
+		c.Remedy = cmp.Or(c.Remedy, b.Remedy)
 	}
 	return c
 }
@@ -222,6 +231,8 @@ func judgeVerdict(r *Report) Verdict {
 // lead says what a failed condition does to zero-copy.
 func lead(c Check) string {
 	switch {
+	case strings.HasPrefix(c.ID, "hazard.udp-"):
+		return "Zero-copy over UDP can send wrong data: "
 	case strings.HasPrefix(c.ID, "hazard."):
 		return "Zero-copy can send wrong data: "
 	case c.ID == "limit.memlock" || c.ID == "limit.optmem":

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -75,10 +77,8 @@ func run(ctx context.Context, args []string, a *app) int {
 	if err != nil && !a.started {
 		err = as(kindUsage, err)
 	}
-	if err == nil || isVerdict(err) {
-		if a.stdout.err != nil {
-			err = as(kindOutput, fmt.Errorf("write standard output: %w", a.stdout.err))
-		}
+	if a.stdout.err != nil {
+		err = a.wrote(a.stdout.err)
 	}
 	hint := fmt.Sprintf("Run '%s --help' for usage.", cmd.CommandPath())
 	a.report(ctx, err, a.format == "json" || !a.started && wantsJSON(args), hint)
@@ -96,10 +96,13 @@ func (a *app) emit(v any, write func(*text.Printer)) error {
 }
 
 func (a *app) wrote(err error) error {
-	if err != nil {
-		return as(kindOutput, fmt.Errorf("write standard output: %w", err))
+	if err == nil {
+		return nil
 	}
-	return nil
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		err = p.Err // the path is that of the terminal, or none
+	}
+	return as(kindOutput, fmt.Errorf("write standard output: %w", err))
 }
 
 // narrowest and widest bound the width of text on a terminal. A file gets
@@ -199,7 +202,8 @@ func newRootCmd(a *app) *cobra.Command {
 is in the way, and the command that fixes it. Without a command it prints a
 summary of one screen, like "zcprobe probe".
 
-It changes nothing: no setting, no module, no packet off the host.`,
+It changes no setting, loads no module and sends nothing off the host; a host
+name is looked up.`,
 		Args:          noCommand,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -212,11 +216,11 @@ It changes nothing: no setting, no module, no packet off the host.`,
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return runProbe(cmd.Context(), a, o) },
 	}
-	fs := cmd.PersistentFlags()
-	fs.StringVarP(&a.format, "output", "o", "text", "output `FORMAT`: text or json")
-	fs.BoolVarP(&a.quiet, "quiet", "q", false, "only the verdict")
-	fs.BoolVarP(&a.verbose, "verbose", "v", false, "everything, with evidence")
-	fs.StringVar(&a.color, "color", "auto", "colour `WHEN`: auto, always or never")
+	flags := cmd.PersistentFlags()
+	flags.StringVarP(&a.format, "output", "o", "text", "output `FORMAT`: text or json")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "only the verdict")
+	flags.BoolVarP(&a.verbose, "verbose", "v", false, "everything, with evidence")
+	flags.StringVar(&a.color, "color", "auto", "colour `WHEN`: auto, always or never")
 	cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	o.flags(cmd)
@@ -238,6 +242,26 @@ func noCommand(cmd *cobra.Command, args []string) error {
 		hint = " (did you mean " + strings.Join(s, " or ") + "?)"
 	}
 	return usagef("unknown command %q of %s%s", args[0], cmd.CommandPath(), hint)
+}
+
+// noArguments and oneArgument are cobra's rules with messages that say what was wrong.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%s takes no argument, and was given %q", cmd.CommandPath(), args[0])
+	}
+	return nil
+}
+
+func oneArgument(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) > 1:
+			return usagef("%s takes one argument, and was given %d", cmd.CommandPath(), len(args))
+		case len(args) == 0 || args[0] == "":
+			return usagef("%s needs %s", cmd.CommandPath(), what)
+		}
+		return nil
+	}
 }
 
 func newHelpCmd(a *app) *cobra.Command {

@@ -26,7 +26,12 @@ func newExplainCmd(a *app) *cobra.Command {
 print. Without an id it lists all of them.`,
 		Example: `  zcprobe explain no-scatter-gather
   zcprobe explain hazard.early-completion`,
-		Args: cobra.MaximumNArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return oneArgument("an id")(cmd, args)
+		},
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return explainable(), cobra.ShellCompDirectiveNoFileComp
 		},

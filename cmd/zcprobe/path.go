@@ -26,7 +26,7 @@ and why. A host name is looked up; nothing is sent to the destination.`,
 		Example: `  zcprobe path 10.0.0.5:443
   zcprobe path db.example.com --from 192.0.2.7
   zcprobe path [2001:db8::5]:443 -o json`,
-		Args:              cobra.ExactArgs(1),
+		Args:              oneArgument("a destination, HOST or HOST:PORT"),
 		ValidArgsFunction: completeNothing,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.To = args[0]
@@ -41,9 +41,6 @@ and why. A host name is looked up; nothing is sent to the destination.`,
 }
 
 func runPath(ctx context.Context, a *app, o *pathOptions) error {
-	if o.To == "" {
-		return usagef("path needs a destination, HOST or HOST:PORT")
-	}
 	v, err := a.look(ctx, o.source)
 	if err != nil {
 		return err

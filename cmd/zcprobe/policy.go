@@ -71,7 +71,7 @@ func newPolicyInitCmd(a *app) *cobra.Command {
 what does not warns or is ignored, each with the reason.`,
 		Example: `  zcprobe policy init > zcprobe.yaml
   zcprobe policy init --to 10.0.0.5:9000 -f zcprobe.yaml`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runPolicyInit(cmd.Context(), a, o) },
 	}
 	fs := cmd.Flags()
@@ -176,7 +176,7 @@ func newPolicyCheckCmd(a *app) *cobra.Command {
 		Short: "Validate a policy file",
 		Long: `Validates a policy file without looking at the host. Every mistake is reported
 with its line and column, expired waivers too; the exit code is then 2.`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument("a policy file"),
 		RunE: func(cmd *cobra.Command, args []string) error { return runPolicyCheck(cmd.Context(), a, args[0]) },
 	}
 }

@@ -37,7 +37,7 @@ decided. A check at level warn never fails and never leaves the run undecided.`,
   zcprobe preflight --policy zcprobe.yaml -o json
   zcprobe preflight --service-uid 33 --service-memlock 64K --bandwidth 25Gbit
   zcprobe preflight --ignore 'ktls.*,udp.gso' --fail-on warn`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runPreflight(cmd.Context(), a, o) },
 	}
 	fs := cmd.Flags()

@@ -37,7 +37,7 @@ Exits with 0 whatever the answer; "zcprobe preflight" is for scripts.`,
   zcprobe probe --dir /srv/www           test the files that are served
   zcprobe probe --pid $(pidof nginx)     judge the limits of that process
   zcprobe probe -o json`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runProbe(cmd.Context(), a, o) },
 	}
 	o.flags(cmd)

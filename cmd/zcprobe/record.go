@@ -32,7 +32,7 @@ directories are replaced by pseudonyms that are the same in every record of this
 host, unless --with-addresses is given.`,
 		Example: `  zcprobe record /tmp/host --to 10.0.0.5:9000
   zcprobe path 10.0.0.5:9000 --from-record /tmp/host`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument("a directory"),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return nil, cobra.ShellCompDirectiveFilterDirs
 		},
@@ -65,9 +65,6 @@ func runRecord(ctx context.Context, a *app, o *recordOptions) error {
 	}
 	if err := o.check(); err != nil {
 		return err
-	}
-	if o.dir == "" {
-		return usagef("record needs a directory")
 	}
 	out := recordedJSON{Schema: "zcprobe/recorded/v1", Dir: o.dir, Files: probe.RecordFiles(), WithAddresses: o.withAddresses, DryRun: o.dryRun}
 	if !o.dryRun {

@@ -46,10 +46,10 @@ func TestBuiltinPolicyOfAGoodServer(t *testing.T) {
 		{"nic.tx-udp-segmentation", "eth0", probe.Warn, WarnAt, ""},
 		{"ktls.tx", "", probe.Warn, WarnAt, ""},
 		{"af_xdp", "", probe.Skipped, Ignore, "Does not matter"},
-		{"path.zero-copy", "", probe.Skipped, Require, "No destination"},
+		{"path.zero-copy", "", probe.Skipped, Ignore, "No destination"},
 		{"tracing.any", "", probe.Skipped, WarnAt, "no tracer"},
 		{"hazard.early-completion", "", probe.Pass, Require, ""},
-		{"hazard.live-source", "", probe.Warn, WarnAt, "no answer"},
+		{"hazard.live-source", "", probe.Skipped, WarnAt, "no directory"},
 	} {
 		got := find(t, r, c.id, c.subject)
 		if got.Status != c.status || got.Level != c.level || !strings.Contains(got.Detail, c.detail) {
@@ -164,7 +164,7 @@ func TestDestinations(t *testing.T) {
 	in := Input{Report: fixture.Server(), Paths: []Path{
 		{To: "10.0.0.5:9000", Report: &probe.PathReport{Destination: "10.0.0.5:9000", Local: "10.0.0.1",
 			Verdict: probe.Verdict{Status: probe.Fail, Summary: "Copied."}, Hops: []probe.Hop{{Device: "eth1"}},
-			APIs: []probe.APIReport{{Causes: []probe.PathCause{{ID: "no-scatter-gather"}, {ID: "api-copy", Expected: true}}}}}},
+			Blockers: []probe.PathBlocker{{ID: "no-scatter-gather"}}}},
 		{To: "10.0.0.6:9000", Report: &probe.PathReport{Verdict: probe.Verdict{Status: probe.Pass}, Local: "10.0.0.1"}},
 	}}
 	src := "require: [\"nic.*\"]\ndestinations: [{to: \"10.0.0.5:9000\", %s: [path.zero-copy]}, {to: \"10.0.0.6:9000\"}]\n"

@@ -14,7 +14,7 @@ var (
 	builtinRequire = []string{
 		"sendfile.tcp", "splice.file-tcp", "msg_zerocopy.tcp4", "msg_zerocopy.tcp6",
 		"nic.tx-scatter-gather", "nic.tx-checksum-ipv4", "nic.tx-checksum-ipv6",
-		"path.zero-copy", "tap.none", "limit.memlock", "limit.optmem", "limit.pipe",
+		"path.zero-copy", "dir.sendfile", "dir.splice", "tap.none", "limit.memlock", "limit.optmem", "limit.pipe",
 		"hazard.early-completion", "hazard.udp-splice-csum-loss", "hazard.udp-sendfile-loss",
 	}
 	builtinWarn = []string{
@@ -28,8 +28,13 @@ var (
 // a device must compute checksums for depends on where it leads to in.
 func Builtin(in Input) *Policy {
 	p := &Policy{Source: "built-in"}
+	dir := slices.ContainsFunc(in.Report.Features, func(f probe.Feature) bool { return strings.HasPrefix(f.ID, "dir.") && f.Subject != "" })
 	for _, id := range builtinRequire {
-		p.Rules = append(p.Rules, Rule{Pattern: id, Level: Require})
+		r := Rule{Pattern: id, Level: Require}
+		if id == "path.zero-copy" && len(in.Paths) == 0 || strings.HasPrefix(id, "dir.") && !dir {
+			r.Level, r.Reason = Ignore, "Not asked for"
+		}
+		p.Rules = append(p.Rules, r)
 	}
 	for _, pattern := range builtinWarn {
 		p.Rules = append(p.Rules, Rule{Pattern: pattern, Level: WarnAt})

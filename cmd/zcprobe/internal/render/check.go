@@ -56,8 +56,8 @@ func check(p *text.Printer, c probe.Check, verbose bool, seen *[]string) {
 
 // programs are the words that a remedy which is a command starts with.
 var programs = []string{
-	"chattr", "echo", "ethtool", "ip", "iptables", "kill", "modprobe", "mount", "prlimit", "setcap", "sysctl",
-	"systemctl", "tc", "ulimit", "zcprobe",
+	"chattr", "echo", "ethtool", "ip", "iptables", "kill", "modprobe", "mount", "nsenter", "prlimit", "setcap", "sysctl",
+	"systemctl", "tc", "ulimit", "usermod", "zcprobe",
 }
 
 // remedy writes what to do: a command so that it can be pasted, or a sentence

@@ -37,7 +37,7 @@ func Catalogue(p *text.Printer, causes []probe.Cause, checks []policy.ID) {
 		p.Table(2, nil, rows)
 	}
 	p.Blank()
-	p.Heading("Checks: features of the kernel and of devices, and conditions (zcprobe preflight)")
+	p.Heading("Checks: features of kernel and devices, and conditions (zcprobe preflight)")
 	var rows [][]text.Span
 	for _, c := range checks {
 		rows = append(rows, []text.Span{text.B(c.Name), text.S(c.Summary)})

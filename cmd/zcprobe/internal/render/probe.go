@@ -28,6 +28,7 @@ func Probe(p *text.Printer, r *probe.Report, how int) {
 	host(p, r)
 	devices(p, r, how)
 	features(p, r, how)
+	directories(p, r, how)
 	limits(p, &r.Limits, how)
 	taps(p, r, how)
 	hazards(p, r, how)
@@ -187,13 +188,13 @@ func deviceFeatures(p *text.Printer, n probe.NIC) {
 	var rows [][]text.Span
 	for _, name := range names {
 		f := n.Features[name]
-		rows = append(rows, []text.Span{text.S(name), flag(f.Active, "active"), flag(f.Requested, "requested"),
-			flag(f.Available, "available"), flag(f.NeverChanged, "never changed")})
+		rows = append(rows, []text.Span{text.S(name), state(f.Active, "active"), state(f.Requested, "requested"),
+			state(f.Available, "available"), state(f.NeverChanged, "never changed")})
 	}
 	p.Table(4, nil, rows)
 }
 
-func flag(on bool, name string) text.Span {
+func state(on bool, name string) text.Span {
 	if on {
 		return text.S(name)
 	}
@@ -217,7 +218,7 @@ func features(p *text.Printer, r *probe.Report, how int) {
 		var ids []string
 		for _, f := range r.Features {
 			switch {
-			case strings.HasPrefix(f.ID, "nic.") || f.Status != s:
+			case f.Subject != "" || f.Status != s: // of a device or directory
 			case s == probe.Disabled || s == probe.Denied || s == probe.UnknownFeature:
 				rows = append(rows, []text.Span{featureWord(s), text.S(named(f) + ": " + f.Detail)})
 			default:
@@ -261,6 +262,30 @@ func feature(p *text.Printer, f probe.Feature) {
 	}
 	remedy(p, 4, f.Remedy)
 	evidence(p, 4, f.Evidence)
+}
+
+// directories writes the features of the directories that were asked for.
+func directories(p *text.Printer, r *probe.Report, how int) {
+	if how == Verbose {
+		return // they are among all features
+	}
+	var dirs []string
+	for _, f := range r.Features {
+		if f.Subject != "" && !strings.HasPrefix(f.ID, "nic.") && !slices.Contains(dirs, f.Subject) {
+			dirs = append(dirs, f.Subject)
+		}
+	}
+	for _, d := range dirs {
+		p.Blank()
+		p.Heading("Directory " + d)
+		var rows [][]text.Span
+		for _, f := range r.Features {
+			if f.Subject == d {
+				rows = append(rows, []text.Span{featureWord(f.Status), text.S(f.ID), text.S(f.Detail)})
+			}
+		}
+		p.Table(2, nil, rows)
+	}
 }
 
 func limits(p *text.Printer, l *probe.Limits, how int) {

@@ -9,8 +9,13 @@ const gap = 2
 // that was escaped can take four columns for every byte.
 const maxColumn = 26
 
-// minLast is the least room the wrapping column makes sense in.
-const minLast = 20
+// The wrapping column makes sense in minLast columns and more. In less than
+// narrow a text of more than maxLast lines is given the whole width instead.
+const (
+	minLast = 20
+	narrow  = 36
+	maxLast = 3
+)
 
 // Table writes rows in aligned columns below an optional head. The last column
 // wraps; where the others leave it too little room it goes below them.
@@ -76,20 +81,23 @@ func (p *Printer) cell(col int, s string, st Style) int {
 	return start + columns(s)
 }
 
-// last writes the wrapping column, at want if there is room.
+// last writes the wrapping column: at want, or below and further left if there
+// it is too narrow for the text.
 func (p *Printer) last(indent, col, want int, c Span) {
 	if strings.Trim(c.Text, " ") == "" {
 		p.raw("\n")
 		return
 	}
-	if p.Width-want < minLast {
-		want = indent + 4
+	lines := p.wrap([]Span{c}, p.Width-want, p.Width-want)
+	if below := indent + 4; below < want && (p.Width-want < minLast || p.Width-want < narrow && len(lines) > maxLast) {
+		want = below
+		lines = p.wrap([]Span{c}, p.Width-want, p.Width-want)
 		if col > 0 {
 			col = p.Width // go below it
 		}
 	}
 	p.moveTo(col, want)
-	p.wrapped(0, want, p.wrap([]Span{c}, p.Width-want, p.Width-want))
+	p.wrapped(0, want, lines)
 }
 
 // moveTo goes from column col to column want, on the next line if what was
