@@ -203,9 +203,10 @@ func TestProbeLeaksNothing(t *testing.T) {
 		a.Do(func() {
 			err := onProbeThread(t.Context(), func() error {
 				tab := findNamespaces(liveSources())
-				for _, e := range tab.list() {
-					if n := tab.readNetwork(t.Context(), e.label); n.Error != "" {
-						t.Error(n.Error)
+				for _, ns := range []*testenv.NetNS{a, b} {
+					n := tab.readNetwork(t.Context(), entryFor(t, tab, ns.Path()).label)
+					if n.Error != "" || len(n.Links) != 2 {
+						t.Errorf("%d links, error %q", len(n.Links), n.Error)
 					}
 				}
 				tab.labelOf(0)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"syscall"
 
 	"github.com/zcprobe/zcprobe/internal/sys"
 )
@@ -56,17 +57,19 @@ func findNamespaces(s *sources) *nsTable {
 	}
 	slices.SortFunc(t.entries[1:], func(a, b nsEntry) int { return cmp.Compare(a.inode, b.inode) })
 	mayEnter := mayEnterNamespaces()
-	for i := range t.entries[1:] {
-		e := &t.entries[1+i]
-		e.label = fmt.Sprintf("ns%d", i+1)
-		if e.err = mayEnter; e.err != nil {
+	kept := t.entries[:1]
+	for _, e := range t.entries[1:] {
+		f, err := e.open()
+		if errors.Is(err, errNamespaceGone) {
 			continue
 		}
-		f, err := e.open()
-		if e.err = err; err == nil {
+		if err == nil {
 			f.Close()
 		}
+		e.label, e.err = fmt.Sprintf("ns%d", len(kept)), cmp.Or(mayEnter, err)
+		kept = append(kept, e)
 	}
+	t.entries = kept
 	t.unseen = sc.unseen(t.entries)
 	t.locked = sc.locked
 	for _, e := range t.entries {
@@ -164,12 +167,17 @@ func (t *nsTable) open(label string) (*os.File, error) {
 	return t.entries[i].open()
 }
 
+// errNamespaceGone says that no file stands for the namespace any more.
+var errNamespaceGone = errors.New("the network namespace is gone")
+
 // open opens the namespace by the first of its files that still stands for it.
 func (e *nsEntry) open() (*os.File, error) {
 	var errs []error
+	gone := true
 	for _, p := range append([]string{e.path}, e.others...) {
 		f, err := os.Open(p)
 		if err != nil {
+			gone = gone && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH))
 			errs = append(errs, err)
 			continue
 		}
@@ -178,10 +186,14 @@ func (e *nsEntry) open() (*os.File, error) {
 			return f, nil
 		}
 		f.Close()
+		gone = gone && err == nil
 		if err == nil { // a process id that was used again
 			err = fmt.Errorf("%s is another network namespace now", p)
 		}
 		errs = append(errs, err)
+	}
+	if gone {
+		errs = append([]error{errNamespaceGone}, errs...)
 	}
 	return nil, errors.Join(errs...)
 }

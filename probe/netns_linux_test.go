@@ -308,3 +308,42 @@ func TestFindNamespacesAsNobody(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestFindNamespacesThatEnd looks while namespaces come and go: one that has
+// ended is neither in the table nor hidden.
+func TestFindNamespacesThatEnd(t *testing.T) {
+	testenv.Root(t)
+	unshare, trueTool := testenv.Tool(t, "unshare"), testenv.Tool(t, "true")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 60 {
+			if _, err := runTool(unshare, "-n", trueTool); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		err := onProbeThread(t.Context(), func() error {
+			tab := findNamespaces(liveSources())
+			if n := tab.hidden(); n != 0 {
+				t.Errorf("%d hidden: %+v", n, tab.list())
+			}
+			for i, e := range tab.list()[1:] {
+				if e.err != nil || e.label != fmt.Sprintf("ns%d", i+1) {
+					t.Errorf("entry %+v", e)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -74,8 +74,7 @@ func TestGuestNICs(t *testing.T) {
 	testenv.Guest(t)
 	p := machine{t}
 	e1000e, ne2k := testenv.GuestNIC(t, "e1000e"), testenv.GuestNIC(t, "ne2k-pci")
-	n := networkOf(t, p)
-	agreesWithIP(t, p, n)
+	n := agreesWithIP(t, p)
 	agreesWithEthtool(t, p, n)
 	for _, name := range []string{e1000e, ne2k} {
 		if l := linkNamed(t, n, name); !l.HasDev || l.Driver == "" || !strings.Contains(l.Bus, ":") {
