@@ -108,7 +108,7 @@ func judgeBlockers(r *Report) []Check {
 			out = append(out, f.Check())
 		}
 	}
-	out = slices.Concat([]Check{}, out, r.Limits.Checks, udp)
+	out = slices.Concat(out, r.Limits.Checks, udp)
 	out = slices.DeleteFunc(out, func(c Check) bool { return c.Status.rank() <= Pass.rank() })
 	slices.SortStableFunc(out, func(a, b Check) int { return cmp.Compare(b.Status.rank(), a.Status.rank()) })
 	return out
@@ -117,13 +117,13 @@ func judgeBlockers(r *Report) []Check {
 // Check is hazard.ID.
 func (h Hazard) Check() Check {
 	return Check{ID: "hazard." + h.ID, Status: h.Status, Subject: h.Subject, Detail: h.Detail,
-		Evidence: slices.Concat([]Evidence{}, h.Evidence), Causes: []string{h.ID}, Remedy: h.Remedy}
+		Evidence: append([]Evidence{}, h.Evidence...), Causes: []string{h.ID}, Remedy: h.Remedy}
 }
 
 // Check is path.zero-copy for the destination of p.
 func (p *PathReport) Check() Check {
 	c := Check{ID: "path.zero-copy", Subject: p.Destination, Status: p.Verdict.Status, Detail: p.Verdict.Summary,
-		Evidence: slices.Concat([]Evidence{}, p.Evidence), Causes: []string{}}
+		Evidence: append([]Evidence{}, p.Evidence...), Causes: []string{}}
 	if c.Status == Pass {
 		return c
 	}
@@ -139,7 +139,7 @@ func (p *PathReport) Check() Check {
 // Check reads a feature as a condition that must hold.
 func (f Feature) Check() Check {
 	return Check{ID: f.ID, Status: f.Status.check(), Subject: f.Subject, Detail: f.Detail,
-		Evidence: slices.Concat([]Evidence{}, f.Evidence), Causes: []string{}, Remedy: f.Remedy}
+		Evidence: append([]Evidence{}, f.Evidence...), Causes: []string{}, Remedy: f.Remedy}
 }
 
 // check is what a feature's status means where the feature is required. What a

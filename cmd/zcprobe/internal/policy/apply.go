@@ -26,9 +26,8 @@ type Result struct {
 // Check is one check at the level the policy gave it.
 type Check struct {
 	probe.Check
-	Level  Level             `json:"level"`
-	Waived *WaivedBy         `json:"waived,omitempty"`
-	status probe.CheckStatus // before the level was applied
+	Level  Level     `json:"level"`
+	Waived *WaivedBy `json:"waived,omitempty"`
 }
 
 // WaivedBy says why a check that does not pass was accepted.
@@ -98,9 +97,9 @@ func (a *applier) put(c probe.Check, r Rule, ok bool) {
 			r = Rule{Level: Ignore, Reason: "Ignored on the command line"}
 		}
 	}
-	c.Evidence = slices.Concat([]probe.Evidence{}, c.Evidence)
-	c.Causes = slices.Concat([]string{}, c.Causes)
-	out := Check{Check: c, Level: r.Level, status: c.Status}
+	c.Evidence = append([]probe.Evidence{}, c.Evidence...)
+	c.Causes = append([]string{}, c.Causes...)
+	out := Check{Check: c, Level: r.Level}
 	if r.Level == Ignore {
 		out.Status = probe.Skipped
 		out.Detail = because(r.Reason, c)

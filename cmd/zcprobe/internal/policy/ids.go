@@ -26,7 +26,7 @@ func IDs() []ID {
 		}
 	}
 	for i := range ids {
-		ids[i].Causes = slices.Concat([]string{}, ids[i].Causes)
+		ids[i].Causes = append([]string{}, ids[i].Causes...)
 	}
 	return ids
 }

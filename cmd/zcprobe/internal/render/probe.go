@@ -40,7 +40,7 @@ func Probe(p *text.Printer, r *probe.Report, how int) {
 	}
 	if how == Normal {
 		p.Blank()
-		p.Para(0, 0, text.F("Evidence and all features: -v. For programs: -o json. What a name means: zcprobe explain NAME."))
+		p.Para(0, 0, text.F("More: -v, or -o json for programs. What a name means: zcprobe explain NAME."))
 	}
 }
 
@@ -64,17 +64,17 @@ func blockers(p *text.Printer, bs []probe.Check, how int) {
 }
 
 func host(p *text.Printer, r *probe.Report) {
-	p.Blank()
-	p.Heading("Host")
 	h := r.Host
-	kernel := h.Kernel + ", " + h.Arch
-	if h.Sandbox != "" {
-		kernel += ", emulated by " + h.Sandbox
+	kernel := orUnknown(h.Kernel)
+	if h.Arch != "" {
+		kernel += " " + h.Arch
 	}
-	p.Table(2, nil, [][]text.Span{
-		{text.F("kernel"), text.S(kernel)},
-		{text.F("probed by"), text.S(fmt.Sprintf("uid %d; seccomp %s, lockdown %s", h.UID, orUnknown(h.Seccomp), orUnknown(h.Lockdown)))},
-	})
+	if h.Sandbox != "" {
+		kernel += " emulated by " + h.Sandbox
+	}
+	p.Blank()
+	p.Para(0, 2, text.B("Host: "), text.S(fmt.Sprintf("kernel %s; probed by uid %d, seccomp %s, lockdown %s",
+		kernel, h.UID, orUnknown(h.Seccomp), orUnknown(h.Lockdown))))
 }
 
 func orUnknown(s string) string {
@@ -201,8 +201,9 @@ func state(on bool, name string) text.Span {
 	return text.F("-")
 }
 
-// featureOrder is the order in which a screen lists the kernel's features.
-var featureOrder = []probe.FeatureStatus{probe.Disabled, probe.Denied, probe.UnknownFeature, probe.Unsupported, probe.Supported, probe.SkippedFeature}
+// featureOrder is the order in which a screen lists the kernel's features;
+// those that do not apply are left out.
+var featureOrder = []probe.FeatureStatus{probe.Disabled, probe.Denied, probe.UnknownFeature, probe.Unsupported, probe.Supported}
 
 func features(p *text.Printer, r *probe.Report, how int) {
 	p.Blank()
@@ -321,7 +322,6 @@ func limits(p *text.Printer, l *probe.Limits, how int) {
 
 func taps(p *text.Printer, r *probe.Report, how int) {
 	p.Blank()
-	p.Heading("Packet sockets")
 	var rows [][]text.Span
 	for _, t := range r.Taps {
 		if how < Verbose && t.CopiesOutgoing != nil && !*t.CopiesOutgoing {
@@ -329,13 +329,15 @@ func taps(p *text.Printer, r *probe.Report, how int) {
 		}
 		rows = append(rows, []text.Span{copies(t.CopiesOutgoing), text.S(tapName(t)), text.S(t.Detail)})
 	}
+	head := text.B("Packet sockets")
 	switch {
 	case rows != nil:
+		p.Line(0, head)
 		p.Table(2, nil, rows)
 	case len(r.Taps) > 0:
-		p.Line(2, text.S(fmt.Sprintf("%d, none of which copies what is sent (-v lists them)", len(r.Taps))))
+		p.Line(0, head, text.S(fmt.Sprintf(": %d, none of which copies what is sent (-v lists them)", len(r.Taps))))
 	default:
-		p.Line(2, text.S("none found"))
+		p.Line(0, head, text.S(": none found"))
 	}
 }
 
