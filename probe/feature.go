@@ -24,6 +24,9 @@ type featureSpec struct {
 	// mayLack: the module may be there and lack the feature, on older kernels.
 	mayLack bool
 
+	// devices: the answer hangs on the network devices, which change.
+	devices bool
+
 	// invalid: EINVAL on a call that belongs to the feature means the kernel
 	// does not know it. Elsewhere EINVAL proves nothing.
 	invalid bool

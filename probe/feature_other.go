@@ -17,7 +17,7 @@ func otherFeatures() []featureSpec {
 		{id: "af_xdp", what: "AF_XDP", config: "CONFIG_XDP_SOCKETS", needs: capNetRaw, module: "xsk", remedy: "give the service CAP_NET_RAW", works: func(j *featureJudge) {
 			j.decide(Supported, "AF_XDP sockets can be made and given memory; whether a device sends from it without a copy is its driver's affair.")
 		}},
-		{id: "devmem.tx", what: "sending from device memory", title: "Sending from device memory", config: "CONFIG_NET_DEVMEM", before: devmemNone, works: func(j *featureJudge) {
+		{id: "devmem.tx", what: "sending from device memory", title: "Sending from device memory", config: "CONFIG_NET_DEVMEM", devices: true, before: devmemNone, works: func(j *featureJudge) {
 			j.decide(Supported, "A network device here takes device memory for sending.")
 		}},
 	}

@@ -8,7 +8,7 @@ import (
 func tlsFeatures() []featureSpec {
 	return []featureSpec{
 		{id: "ktls.tx", what: "kernel TLS", title: "Kernel TLS", config: "CONFIG_TLS", module: "tls", before: noULP, works: tlsWorks},
-		{id: "ktls.tx_zerocopy_ro", what: "TLS_TX_ZEROCOPY_RO", config: "CONFIG_TLS", module: "tls", mayLack: true, before: noULP, works: tlsZerocopyWorks},
+		{id: "ktls.tx_zerocopy_ro", what: "TLS_TX_ZEROCOPY_RO", config: "CONFIG_TLS", module: "tls", mayLack: true, devices: true, before: noULP, works: tlsZerocopyWorks},
 	}
 }
 

@@ -102,7 +102,7 @@ func (t *trial) seeMemlock() {
 // testTCPCork holds a small segment back until the socket is uncorked. Seen:
 // "held" 1 if nothing arrived before, "equal".
 func testTCPCork(t *trial) {
-	out, in, ok := t.tcpPair(loopback4)
+	out, in, ok := t.sharedPair()
 	if !ok || !t.step("setsockopt TCP_CORK", t.k.setInt(out, sys.SolTCP, sys.TCPCork, 1)) {
 		return
 	}

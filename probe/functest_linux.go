@@ -74,6 +74,10 @@ type rig struct {
 	ring   *ring  // made by the first test that needs it
 	silent string // why loopback carries nothing, once that is known
 	later  sync.WaitGroup
+
+	// A connection that tests hand on to each other, since making one costs
+	// more than most tests: descriptors to send and to receive, nil for none.
+	stream []int
 }
 
 const rigBytes = 64 << 10
@@ -86,12 +90,20 @@ func newRig(ctx context.Context, k *calls, h *HostFacts) *rig {
 }
 
 func (r *rig) close() {
+	r.dropStream()
 	if r.ring != nil {
 		r.ring.close()
 	}
 	if r.mem != nil {
 		_ = r.k.munmap(r.mem) // process memory: nothing depends on it any more
 	}
+}
+
+func (r *rig) dropStream() {
+	for _, fd := range r.stream {
+		_ = r.k.closeFD(fd)
+	}
+	r.stream = nil
 }
 
 // try makes one test. It is over once later is done.
@@ -102,6 +114,9 @@ func (r *rig) try(ft functest) *trial {
 		return t
 	}
 	ft.run(t)
+	if t.onStream && !t.passed() {
+		r.dropStream() // what is still in it would reach the next test
+	}
 	if t.rest == nil {
 		t.close()
 		return t
@@ -123,6 +138,13 @@ type trial struct {
 	fds  []int
 	mms  [][]byte
 	rest func() // what of the test may run beside others, on any thread
+
+	onStream bool // the test used the rig's connection
+}
+
+// passed reports whether every call worked and what arrived was compared.
+func (t *trial) passed() bool {
+	return t.out.Seen["equal"] == 1 && !slices.ContainsFunc(t.out.Steps, func(s Step) bool { return s.Errno != "" })
 }
 
 // close gives back what the test used. There is nothing to flush, and no

@@ -102,6 +102,26 @@ func (t *trial) tcpPair(a netip.AddrPort) (out, in int, ok bool) {
 	return -1, -1, t.prep("accept", errWait)
 }
 
+// sharedPair returns a connection over loopback for a test that leaves no
+// option set on it and nothing in it.
+func (t *trial) sharedPair() (out, in int, ok bool) {
+	t.onStream = true
+	if t.stream == nil {
+		out, in, ok := t.tcpPair(loopback4)
+		if !ok {
+			return -1, -1, false
+		}
+		t.rig.stream = []int{out, in}
+		t.fds = slices.DeleteFunc(t.fds, func(fd int) bool { return fd == out || fd == in })
+	}
+	return t.stream[0], t.stream[1], true
+}
+
+// ackNow sends the acknowledgement that a receiver may be holding back, for up
+// to 40 ms: a sender's memory is not released before. Other sockets than TCP
+// have none.
+func (t *trial) ackNow(in int) { _ = t.k.setInt(in, sys.SolTCP, sys.TCPQuickack, 1) }
+
 // connect connects, and waits where the kernel asks for it. If nothing answers
 // on loopback, no later test waits for it again.
 func (t *trial) connect(fd int, at netip.AddrPort) bool {

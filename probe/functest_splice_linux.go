@@ -44,7 +44,7 @@ func (t *trial) arrive(fd int, renewed bool) {
 }
 
 func testSendfileTCP(t *trial) {
-	out, in, ok := t.tcpPair(loopback4)
+	out, in, ok := t.sharedPair()
 	if !ok {
 		return
 	}
@@ -146,7 +146,7 @@ func (t *trial) splice(what string, in int, off *int64, out int) bool {
 }
 
 func testSpliceFileTCP(t *trial) {
-	out, in, ok := t.tcpPair(loopback4)
+	out, in, ok := t.sharedPair()
 	if !ok {
 		return
 	}
@@ -170,7 +170,7 @@ func testSpliceTCPTCP(t *trial) {
 	if !ok {
 		return
 	}
-	up, backend, ok := t.tcpPair(loopback4)
+	up, backend, ok := t.sharedPair()
 	if !ok {
 		return
 	}

@@ -76,6 +76,7 @@ func (t *trial) zerocopy(out, in, large int) {
 		t.step("recv", err)
 		return
 	}
+	t.ackNow(in)
 	t.completions(out, sends)
 }
 

@@ -36,6 +36,7 @@ const (
 	SoError    = unix.SO_ERROR
 
 	TCPCork            = unix.TCP_CORK
+	TCPQuickack        = unix.TCP_QUICKACK
 	TCPULP             = unix.TCP_ULP              // Linux 4.13; loads modules for CAP_NET_ADMIN
 	TCPZerocopyReceive = unix.TCP_ZEROCOPY_RECEIVE // Linux 4.18
 
