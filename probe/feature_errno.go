@@ -129,6 +129,8 @@ func (j *featureJudge) familyListed(s Step) bool {
 	return false
 }
 
+const loopbackRemedy = "ip link set lo up"
+
 // noLoopback judges errnos of an address or route that is not there.
 func (j *featureJudge) noLoopback(s Step) {
 	if strings.Contains(s.Op, "::1") {
@@ -141,7 +143,7 @@ func (j *featureJudge) noLoopback(s Step) {
 		}
 	}
 	j.unknown(fmt.Sprintf("%s could not be tried: loopback is down or has no address (%s: %s); bringing it up would decide it.", j.name(), s.Op, s.Errno))
-	j.Remedy = "ip link set lo up"
+	j.Remedy = loopbackRemedy
 }
 
 // Limits that a test can run into. A page-sized send pins two pages more than
@@ -192,42 +194,38 @@ func callOf(op string) string {
 }
 
 // notTried decides from the configuration and the modules of the running
-// kernel, since the test would have changed something and was not made.
+// kernel, since the test would have changed something and was not made. Seen
+// "listed" 0 says that the kernel was asked and has it not loaded.
 func (j *featureJudge) notTried() {
-	j.evidence("functional test", "not made: "+j.o.NotTried)
-	state := j.f.Host.Modules[j.spec.module]
-	if j.spec.module == "" || j.gated() == "" {
-		j.unknown("Not tried: " + j.o.NotTried + ".")
+	if j.is("loopback_up", 0) {
+		j.evidence("lo", "down")
+		j.unknown(fmt.Sprintf("%s could not be tried: loopback is down; bringing it up would decide it.", j.name()))
+		j.Remedy = loopbackRemedy
 		return
 	}
-	j.evidence("module "+j.spec.module, cmp.Or(state, "unknown"))
+	j.evidence("functional test", "not made: "+j.o.NotTried)
+	state := j.f.Host.Modules[j.spec.module]
+	if j.spec.module != "" {
+		j.evidence("module "+j.spec.module, cmp.Or(state, "unknown"))
+	}
 	if j.config() != "" {
 		j.noteConfig()
 	}
-	name := j.name()
+	missing := j.is("listed", 0)
 	switch {
-	case state == "available":
+	case missing && state == "available":
 		j.loadable()
 	case j.config() == "n":
 		j.unsupported(fmt.Sprintf("This kernel is built without %s (%s is not set).", j.spec.what, j.spec.config))
 	case state == "absent":
-		j.unsupported(fmt.Sprintf("%s is not here: the running kernel's module tree has no module %s.", name, j.spec.module))
-	case state == "builtin", state == "loaded", j.config() == "y":
-		j.unknown(fmt.Sprintf("%s was not tried, though the kernel is built with it: %s; the kernel's log would tell why it is not there.", name, j.o.NotTried))
+		j.unsupported(fmt.Sprintf("%s is not here: the running kernel's module tree has no module %s.", j.name(), j.spec.module))
+	case missing && (state == "builtin" || state == "loaded" || j.config() == "y"):
+		j.unknown(fmt.Sprintf("%s was not tried, though the kernel is built with it: %s; the kernel's log would tell why it is not there.", j.name(), j.o.NotTried))
+	case missing:
+		j.unknown(fmt.Sprintf("%s was not tried: %s; the configuration or the module tree of the running kernel would decide it, and neither could be read.", j.name(), j.o.NotTried))
 	default:
-		j.unknown(fmt.Sprintf("%s was not tried: %s; the configuration or the module tree of the running kernel would decide it, and neither could be read.", name, j.o.NotTried))
+		j.unknown(fmt.Sprintf("%s was not tried: %s.", j.name(), j.o.NotTried))
 	}
-}
-
-// gated reports what kept the test from being made: a list the kernel keeps of
-// what is loaded, "" where it was something else, such as a silent loopback.
-func (j *featureJudge) gated() string {
-	for _, list := range []string{"/proc/net/protocols", "net.ipv4.tcp_available_ulp"} {
-		if strings.Contains(j.o.NotTried, list) {
-			return list
-		}
-	}
-	return ""
 }
 
 // loadable judges a feature whose module is there and not loaded.

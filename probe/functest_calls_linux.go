@@ -7,70 +7,72 @@ import (
 )
 
 // calls are the system calls that functional tests make: the seam at which
-// tests of this package put a kernel that refuses them.
+// tests of this package put a kernel that refuses them, for which reflection
+// must be able to set the fields.
 type calls struct {
-	socket      func(family, typ, protocol int) (int, error)
-	socketpair  func(family, typ int) ([2]int, error)
-	closeFD     func(fd int) error
-	bind        func(fd int, a netip.AddrPort) error
-	connect     func(fd int, a netip.AddrPort) error
-	listen      func(fd, backlog int) error
-	accept      func(fd int) (int, netip.AddrPort, error)
-	localAddr   func(fd int) (netip.AddrPort, error)
-	bindVsock   func(fd int, cid, port uint32) error
-	connVsock   func(fd int, cid, port uint32) error
-	vsockPort   func(fd int) (uint32, error)
-	bindPacket  func(fd, ifindex int, protocol uint16) error
-	setInt      func(fd, level, option, value int) error
-	lingerReset func(fd int) error
-	setBytes    func(fd, level, option int, value []byte) error
-	getInt      func(fd, level, option int) (int, error)
-	getBytes    func(fd, level, option int, value []byte) (int, error)
-	send        func(fd int, p []byte, flags int) (int, error)
-	recv        func(fd int, p []byte, flags int) (int, error)
-	recvErr     func(fd int, p, oob []byte) (n, oobn int, err error)
-	poll        func(fd int, events int16, timeoutMS int) (int16, error)
-	pipe        func() ([2]int, error)
-	pipeSize    func(fd int) (int, error)
-	setPipeSize func(fd, bytes int) (int, error)
-	splice      func(in int, off *int64, out, n, flags int) (int, error)
-	vmsplice    func(fd int, parts [][]byte, flags int) (int, error)
-	tee         func(in, out, n, flags int) (int, error)
-	read        func(fd int, p []byte) (int, error)
-	pread       func(fd int, p []byte, off int64) (int, error)
-	pwrite      func(fd int, p []byte, off int64) (int, error)
-	ftruncate   func(fd int, size int64) error
-	openTmpfile func(dir string) (int, error)
-	sendfile    func(out, in int, off *int64, n int) (int, error)
-	copyRange   func(in int, inOff *int64, out int, outOff *int64, n int) (int, error)
-	mmap        func(fd int, off int64, length, prot, flags int) ([]byte, error)
-	munmap      func(b []byte) error
-	memfd       func(name string) (int, error)
-	memfdSecret func() (int, error)
-	addSeals    func(fd, seals int) error
-	seals       func(fd int) (int, error)
-	memlock     func() (uint64, error)
-	uringSetup  func(entries uint32, p *sys.UringParams) (int, error)
-	uringEnter  func(fd int, submit, wait, flags uint32) (int, error)
-	uringReg    func(fd int, op uint32, arg []byte, n uint32) error
-	openNetlink func(protocol int) (*sys.Netlink, error)
+	Socket      func(family, typ, protocol int) (int, error)
+	Socketpair  func(family, typ int) ([2]int, error)
+	CloseFD     func(fd int) error
+	Bind        func(fd int, a netip.AddrPort) error
+	Connect     func(fd int, a netip.AddrPort) error
+	Listen      func(fd, backlog int) error
+	Accept      func(fd int) (int, netip.AddrPort, error)
+	LocalAddr   func(fd int) (netip.AddrPort, error)
+	LoopbackUp  func(fd int) (bool, error)
+	BindVsock   func(fd int, cid, port uint32) error
+	ConnVsock   func(fd int, cid, port uint32) error
+	VsockPort   func(fd int) (uint32, error)
+	BindPacket  func(fd, ifindex int, protocol uint16) error
+	SetInt      func(fd, level, option, value int) error
+	LingerReset func(fd int) error
+	SetBytes    func(fd, level, option int, value []byte) error
+	GetInt      func(fd, level, option int) (int, error)
+	GetBytes    func(fd, level, option int, value []byte) (int, error)
+	Send        func(fd int, p []byte, flags int) (int, error)
+	Recv        func(fd int, p []byte, flags int) (int, error)
+	RecvErr     func(fd int, p, oob []byte) (n, oobn int, err error)
+	Poll        func(fd int, events int16, timeoutMS int) (int16, error)
+	Pipe        func() ([2]int, error)
+	PipeSize    func(fd int) (int, error)
+	SetPipeSize func(fd, bytes int) (int, error)
+	Splice      func(in int, off *int64, out, n, flags int) (int, error)
+	Vmsplice    func(fd int, parts [][]byte, flags int) (int, error)
+	Tee         func(in, out, n, flags int) (int, error)
+	Read        func(fd int, p []byte) (int, error)
+	Pread       func(fd int, p []byte, off int64) (int, error)
+	Pwrite      func(fd int, p []byte, off int64) (int, error)
+	Ftruncate   func(fd int, size int64) error
+	OpenTmpfile func(dir string) (int, error)
+	Sendfile    func(out, in int, off *int64, n int) (int, error)
+	CopyRange   func(in int, inOff *int64, out int, outOff *int64, n int) (int, error)
+	Mmap        func(fd int, off int64, length, prot, flags int) ([]byte, error)
+	Munmap      func(b []byte) error
+	Memfd       func(name string) (int, error)
+	MemfdSecret func() (int, error)
+	AddSeals    func(fd, seals int) error
+	Seals       func(fd int) (int, error)
+	Memlock     func() (uint64, error)
+	UringSetup  func(entries uint32, p *sys.UringParams) (int, error)
+	UringEnter  func(fd int, submit, wait, flags uint32) (int, error)
+	UringReg    func(fd int, op uint32, arg []byte, n uint32) error
+	OpenNetlink func(protocol int) (*sys.Netlink, error)
 }
 
 func kernelCalls() *calls {
 	return &calls{
-		socket: sys.Socket, socketpair: sys.Socketpair, closeFD: sys.Close,
-		bind: sys.Bind, connect: sys.Connect, listen: sys.Listen, accept: sys.Accept, localAddr: sys.LocalAddr,
-		bindVsock: sys.BindVsock, connVsock: sys.ConnectVsock, vsockPort: sys.VsockPort, bindPacket: sys.BindPacket,
-		setInt: sys.SetsockoptInt, lingerReset: sys.SetLingerReset, setBytes: sys.SetsockoptBytes, getInt: sys.GetsockoptInt, getBytes: sys.GetsockoptBytes,
-		send: sys.Send, recv: sys.Recv, recvErr: sys.RecvErrqueue, poll: sys.Poll,
-		pipe: sys.Pipe, pipeSize: sys.PipeSize, setPipeSize: sys.SetPipeSize,
-		splice: sys.Splice, vmsplice: sys.Vmsplice, tee: sys.Tee,
-		read: sys.Read, pread: sys.Pread, pwrite: sys.Pwrite, ftruncate: sys.Ftruncate,
-		openTmpfile: sys.OpenTmpfile, sendfile: sys.Sendfile, copyRange: sys.CopyFileRange,
-		mmap: sys.Mmap, munmap: sys.Munmap,
-		memfd: sys.MemfdCreate, memfdSecret: sys.MemfdSecret, addSeals: sys.AddSeals, seals: sys.Seals,
-		memlock:    sys.MemlockLimit,
-		uringSetup: sys.UringSetup, uringEnter: sys.UringEnter, uringReg: sys.UringRegister,
-		openNetlink: sys.OpenNetlink,
+		Socket: sys.Socket, Socketpair: sys.Socketpair, CloseFD: sys.Close,
+		Bind: sys.Bind, Connect: sys.Connect, Listen: sys.Listen, Accept: sys.Accept, LocalAddr: sys.LocalAddr, LoopbackUp: sys.LoopbackUp,
+		BindVsock: sys.BindVsock, ConnVsock: sys.ConnectVsock, VsockPort: sys.VsockPort, BindPacket: sys.BindPacket,
+		SetInt: sys.SetsockoptInt, LingerReset: sys.SetLingerReset, SetBytes: sys.SetsockoptBytes, GetInt: sys.GetsockoptInt, GetBytes: sys.GetsockoptBytes,
+		Send: sys.Send, Recv: sys.Recv, RecvErr: sys.RecvErrqueue, Poll: sys.Poll,
+		Pipe: sys.Pipe, PipeSize: sys.PipeSize, SetPipeSize: sys.SetPipeSize,
+		Splice: sys.Splice, Vmsplice: sys.Vmsplice, Tee: sys.Tee,
+		Read: sys.Read, Pread: sys.Pread, Pwrite: sys.Pwrite, Ftruncate: sys.Ftruncate,
+		OpenTmpfile: sys.OpenTmpfile, Sendfile: sys.Sendfile, CopyRange: sys.CopyFileRange,
+		Mmap: sys.Mmap, Munmap: sys.Munmap,
+		Memfd: sys.MemfdCreate, MemfdSecret: sys.MemfdSecret, AddSeals: sys.AddSeals, Seals: sys.Seals,
+		Memlock:    sys.MemlockLimit,
+		UringSetup: sys.UringSetup, UringEnter: sys.UringEnter, UringReg: sys.UringRegister,
+		OpenNetlink: sys.OpenNetlink,
 	}
 }

@@ -35,12 +35,12 @@ func testZerocopyReceive(t *trial) {
 	// Sent with MSG_ZEROCOPY, the data reaches the receiver in whole pages;
 	// without, in pieces that cannot be mapped. The call is tested either way.
 	flags := 0
-	if t.k.setInt(out, sys.SolSocket, sys.SoZerocopy, 1) == nil {
+	if t.k.SetInt(out, sys.SolSocket, sys.SoZerocopy, 1) == nil {
 		flags = sys.MsgZerocopy
 	}
-	n, err := t.k.send(out, mem, flags)
+	n, err := t.k.Send(out, mem, flags)
 	if errors.Is(err, syscall.ENOBUFS) {
-		n, err = t.k.send(out, mem, 0)
+		n, err = t.k.Send(out, mem, 0)
 	}
 	if err == nil && n != len(mem) {
 		err = errors.New("short send")
@@ -49,7 +49,7 @@ func testZerocopyReceive(t *trial) {
 		return
 	}
 	t.wait(in, sys.PollIn, waitArrival)
-	area, err := t.k.mmap(in, 0, testSize, sys.ProtRead, sys.MapShared)
+	area, err := t.k.Mmap(in, 0, testSize, sys.ProtRead, sys.MapShared)
 	if !t.step("mmap of a TCP socket", err) {
 		return
 	}
@@ -59,7 +59,7 @@ func testZerocopyReceive(t *trial) {
 	var arg [16]byte
 	binary.NativeEndian.PutUint64(arg[:], sys.Address(area))
 	binary.NativeEndian.PutUint32(arg[8:], uint32(len(area)))
-	_, err = t.k.getBytes(in, sys.SolTCP, sys.TCPZerocopyReceive, arg[:])
+	_, err = t.k.GetBytes(in, sys.SolTCP, sys.TCPZerocopyReceive, arg[:])
 	if !t.step("getsockopt TCP_ZEROCOPY_RECEIVE", err) {
 		return
 	}
@@ -81,19 +81,19 @@ func testPacketTxRing(t *trial) {
 	if !t.loaded("AF_PACKET", "PACKET") {
 		return
 	}
-	tx, err := t.k.socket(sys.AFPacket, sys.SockRaw, 0)
+	tx, err := t.k.Socket(sys.AFPacket, sys.SockRaw, 0)
 	if !t.step("socket AF_PACKET", err) {
 		return
 	}
 	t.own(tx)
-	rx, err := t.k.socket(sys.AFPacket, sys.SockRaw, 0)
+	rx, err := t.k.Socket(sys.AFPacket, sys.SockRaw, 0)
 	if !t.prep("socket AF_PACKET", err) {
 		return
 	}
 	t.own(rx)
-	if !t.prep("bind lo", t.k.bindPacket(rx, sys.LoopbackIndex, etherLocal)) ||
-		!t.prep("bind lo", t.k.bindPacket(tx, sys.LoopbackIndex, 0)) ||
-		!t.prep("setsockopt PACKET_VERSION", t.k.setInt(tx, sys.SolPacket, sys.PacketVersion, sys.TPacketV2)) {
+	if !t.prep("bind lo", t.k.BindPacket(rx, sys.LoopbackIndex, etherLocal)) ||
+		!t.prep("bind lo", t.k.BindPacket(tx, sys.LoopbackIndex, 0)) ||
+		!t.prep("setsockopt PACKET_VERSION", t.k.SetInt(tx, sys.SolPacket, sys.PacketVersion, sys.TPacketV2)) {
 		return
 	}
 	// The kernel waits for a grace period when a ring is set up or given back
@@ -108,10 +108,10 @@ func (t *trial) sendFromRing(tx, rx int) {
 	for _, v := range []uint32{block, 1, block, 1} {
 		req = binary.NativeEndian.AppendUint32(req, v)
 	}
-	if !t.step("setsockopt PACKET_TX_RING", t.k.setBytes(tx, sys.SolPacket, sys.PacketTxRing, req)) {
+	if !t.step("setsockopt PACKET_TX_RING", t.k.SetBytes(tx, sys.SolPacket, sys.PacketTxRing, req)) {
 		return
 	}
-	slot, err := t.k.mmap(tx, 0, block, sys.ProtRead|sys.ProtWrite, sys.MapShared)
+	slot, err := t.k.Mmap(tx, 0, block, sys.ProtRead|sys.ProtWrite, sys.MapShared)
 	if !t.step("mmap of the ring", err) {
 		return
 	}
@@ -125,7 +125,7 @@ func (t *trial) sendFromRing(tx, rx int) {
 	copy(frame[14:], t.old)
 	binary.NativeEndian.PutUint32(slot[4:], uint32(len(frame)))
 	binary.NativeEndian.PutUint32(slot, requested)
-	if _, err := t.k.send(tx, nil, 0); !t.step("send", err) {
+	if _, err := t.k.Send(tx, nil, 0); !t.step("send", err) {
 		return
 	}
 	got, err := t.datagram(rx, waitArrival)
@@ -142,13 +142,13 @@ func testAFXDP(t *trial) {
 	if !t.loaded("AF_XDP", "XDP") {
 		return
 	}
-	fd, err := t.k.socket(sys.AFXDP, sys.SockRaw, 0)
+	fd, err := t.k.Socket(sys.AFXDP, sys.SockRaw, 0)
 	if !t.step("socket AF_XDP", err) {
 		return
 	}
 	t.own(fd)
 	// Memory of its own: it stays pinned until the socket is gone.
-	mem, err := t.k.mmap(-1, 0, rigBytes, sys.ProtRead|sys.ProtWrite, sys.MapPrivate|sys.MapAnonymous)
+	mem, err := t.k.Mmap(-1, 0, rigBytes, sys.ProtRead|sys.ProtWrite, sys.MapPrivate|sys.MapAnonymous)
 	if !t.prep("mmap", err) {
 		return
 	}
@@ -158,7 +158,7 @@ func testAFXDP(t *trial) {
 	reg = binary.NativeEndian.AppendUint64(reg, uint64(len(mem)))
 	reg = binary.NativeEndian.AppendUint32(reg, 4096)
 	reg = binary.NativeEndian.AppendUint32(reg, 0)
-	err = t.k.setBytes(fd, sys.SolXDP, sys.XDPUmemReg, reg)
+	err = t.k.SetBytes(fd, sys.SolXDP, sys.XDPUmemReg, reg)
 	if errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM) {
 		t.seeMemlock()
 	}
@@ -173,7 +173,7 @@ func testAFXDP(t *trial) {
 		{"XDP_UMEM_COMPLETION_RING", sys.XDPUmemCompletionRing},
 		{"XDP_TX_RING", sys.XDPTxRing},
 	} {
-		if !t.step("setsockopt "+o.name, t.k.setInt(fd, sys.SolXDP, o.option, 8)) {
+		if !t.step("setsockopt "+o.name, t.k.SetInt(fd, sys.SolXDP, o.option, 8)) {
 			return
 		}
 	}
@@ -200,7 +200,7 @@ const (
 // cannot EOPNOTSUPP, and none binds anything (netdev_nl_bind_tx_doit). Seen:
 // "operation" 1 where the kernel has the operation, "devices", "able".
 func testDevmemTx(t *trial) {
-	nl, err := t.k.openNetlink(sys.NetlinkGeneric)
+	nl, err := t.k.OpenNetlink(sys.NetlinkGeneric)
 	if !t.prep("socket AF_NETLINK", err) {
 		return
 	}

@@ -26,17 +26,17 @@ func testCopyFileRange(t *trial) {
 	if !ok {
 		return
 	}
-	dst, err := t.k.memfd("zcprobe")
+	dst, err := t.k.Memfd("zcprobe")
 	if !t.prep("memfd_create", err) {
 		return
 	}
 	t.own(dst)
 	var from, to int64
 	n, err := move(testSize, func(done int) (int, error) {
-		return t.k.copyRange(src, &from, dst, &to, testSize-done)
+		return t.k.CopyRange(src, &from, dst, &to, testSize-done)
 	})
 	if t.count("copy_file_range", n, testSize, err) {
-		n, err := t.k.pread(dst, t.buf[:testSize], 0)
+		n, err := t.k.Pread(dst, t.buf[:testSize], 0)
 		t.step("pread", err)
 		t.compare(t.buf[:max(n, 0)], false)
 	}
@@ -45,24 +45,24 @@ func testCopyFileRange(t *trial) {
 // testMemfdSeal makes a file that can no longer change, and tries to change
 // it. Seen: "equal" 1 if that failed and the contents are as they were.
 func testMemfdSeal(t *trial) {
-	fd, err := t.k.memfd("zcprobe")
+	fd, err := t.k.Memfd("zcprobe")
 	if !t.step("memfd_create", err) {
 		return
 	}
 	t.own(fd)
-	if n, err := t.k.pwrite(fd, t.old, 0); !t.prep("pwrite", err) || n != testSize {
+	if n, err := t.k.Pwrite(fd, t.old, 0); !t.prep("pwrite", err) || n != testSize {
 		return
 	}
 	const all = sys.SealWrite | sys.SealShrink | sys.SealGrow
-	if !t.step("fcntl F_ADD_SEALS", t.k.addSeals(fd, all)) {
+	if !t.step("fcntl F_ADD_SEALS", t.k.AddSeals(fd, all)) {
 		return
 	}
-	seals, err := t.k.seals(fd)
+	seals, err := t.k.Seals(fd)
 	if !t.step("fcntl F_GET_SEALS", err) {
 		return
 	}
-	_, writeErr := t.k.pwrite(fd, t.fresh, 0)
-	n, err := t.k.pread(fd, t.buf[:testSize], 0)
+	_, writeErr := t.k.Pwrite(fd, t.fresh, 0)
+	n, err := t.k.Pread(fd, t.buf[:testSize], 0)
 	if !t.step("pread", err) {
 		return
 	}
@@ -71,15 +71,15 @@ func testMemfdSeal(t *trial) {
 
 // testMemfdSecret makes memory that only this process can read. Seen: "equal".
 func testMemfdSecret(t *trial) {
-	fd, err := t.k.memfdSecret()
+	fd, err := t.k.MemfdSecret()
 	if !t.step("memfd_secret", err) {
 		return
 	}
 	t.own(fd)
-	if !t.prep("ftruncate", t.k.ftruncate(fd, pageSize)) {
+	if !t.prep("ftruncate", t.k.Ftruncate(fd, pageSize)) {
 		return
 	}
-	m, err := t.k.mmap(fd, 0, pageSize, sys.ProtRead|sys.ProtWrite, sys.MapShared)
+	m, err := t.k.Mmap(fd, 0, pageSize, sys.ProtRead|sys.ProtWrite, sys.MapShared)
 	if errors.Is(err, syscall.EAGAIN) { // the mapping is locked memory
 		t.seeMemlock()
 	}
@@ -94,7 +94,7 @@ func testMemfdSecret(t *trial) {
 // seeMemlock notes the limit that a call probably ran into: Seen
 // "memlock_bytes", -1 for none.
 func (t *trial) seeMemlock() {
-	if limit, err := t.k.memlock(); err == nil {
+	if limit, err := t.k.Memlock(); err == nil {
 		t.see("memlock_bytes", int64(limit))
 	}
 }
@@ -103,15 +103,15 @@ func (t *trial) seeMemlock() {
 // "held" 1 if nothing arrived before, "equal".
 func testTCPCork(t *trial) {
 	out, in, ok := t.sharedPair()
-	if !ok || !t.step("setsockopt TCP_CORK", t.k.setInt(out, sys.SolTCP, sys.TCPCork, 1)) {
+	if !ok || !t.step("setsockopt TCP_CORK", t.k.SetInt(out, sys.SolTCP, sys.TCPCork, 1)) {
 		return
 	}
 	msg := t.old[:100]
-	if n, err := t.k.send(out, msg, 0); !t.prep("send", err) || n != len(msg) {
+	if n, err := t.k.Send(out, msg, 0); !t.prep("send", err) || n != len(msg) {
 		return
 	}
 	t.seeBool("held", !t.wait(in, sys.PollIn, 0))
-	if !t.step("setsockopt TCP_CORK 0", t.k.setInt(out, sys.SolTCP, sys.TCPCork, 0)) {
+	if !t.step("setsockopt TCP_CORK 0", t.k.SetInt(out, sys.SolTCP, sys.TCPCork, 0)) {
 		return
 	}
 	got, err := t.receive(in, len(msg), waitArrival)

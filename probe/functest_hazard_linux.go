@@ -29,11 +29,11 @@ func testUDPSpliceLoss(t *trial) {
 			return false
 		}
 		// One byte more than the pattern, so that offset 1 has 8192 bytes.
-		if _, err := t.k.pwrite(src, t.fresh[:1], testSize); !t.prep("pwrite", err) {
+		if _, err := t.k.Pwrite(src, t.fresh[:1], testSize); !t.prep("pwrite", err) {
 			return false
 		}
 		off := int64(1)
-		n, err := t.k.sendfile(out, src, &off, testSize)
+		n, err := t.k.Sendfile(out, src, &off, testSize)
 		return t.count("sendfile from offset 1", n, testSize, err)
 	})
 }
@@ -41,10 +41,10 @@ func testUDPSpliceLoss(t *trial) {
 // corked makes one datagram of what fill sends, and notes whether it arrives.
 func (t *trial) corked(name string, fill func(out int) bool) {
 	out, in, ok := t.udpPair(loopback4)
-	if !ok || !t.prep("setsockopt UDP_CORK", t.k.setInt(out, sys.SolUDP, sys.UDPCork, 1)) {
+	if !ok || !t.prep("setsockopt UDP_CORK", t.k.SetInt(out, sys.SolUDP, sys.UDPCork, 1)) {
 		return
 	}
-	if !fill(out) || !t.prep("setsockopt UDP_CORK 0", t.k.setInt(out, sys.SolUDP, sys.UDPCork, 0)) {
+	if !fill(out) || !t.prep("setsockopt UDP_CORK 0", t.k.SetInt(out, sys.SolUDP, sys.UDPCork, 0)) {
 		return
 	}
 	got, err := t.datagrams(out, in)
@@ -70,11 +70,11 @@ func (t *trial) splicePieces(out, first, second int) bool {
 	if !ok {
 		return false
 	}
-	n, err := t.k.vmsplice(w, [][]byte{mem[:first], mem[pageSize : pageSize+second]}, sys.SpliceNonblock)
+	n, err := t.k.Vmsplice(w, [][]byte{mem[:first], mem[pageSize : pageSize+second]}, sys.SpliceNonblock)
 	if !t.prep("vmsplice", err) || n != first+second {
 		return false
 	}
-	n, err = t.k.splice(r, nil, out, n, sys.SpliceNonblock)
+	n, err = t.k.Splice(r, nil, out, n, sys.SpliceNonblock)
 	return t.count("splice to UDP", n, first+second, err)
 }
 
@@ -88,11 +88,11 @@ func testUDPSendfileLoss(t *trial) {
 		return
 	}
 	src, ok := t.source()
-	if !ok || !t.prep("ftruncate", t.k.ftruncate(src, tooMuch)) {
+	if !ok || !t.prep("ftruncate", t.k.Ftruncate(src, tooMuch)) {
 		return
 	}
 	var off int64
-	n, err := t.k.sendfile(out, src, &off, tooMuch)
+	n, err := t.k.Sendfile(out, src, &off, tooMuch)
 	t.count("sendfile 65536 bytes to UDP", n, tooMuch, err)
 	if err == nil {
 		t.see("returned", int64(n))

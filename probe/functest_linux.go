@@ -73,6 +73,8 @@ type rig struct {
 	fresh  []byte // what their last page holds afterwards
 	ring   *ring  // made by the first test that needs it
 	silent string // why loopback carries nothing, once that is known
+	looked bool   // whether loopback was looked at
+	down   bool   // whether it is down
 	later  sync.WaitGroup
 
 	// A connection that tests hand on to each other, since making one costs
@@ -95,13 +97,13 @@ func (r *rig) close() {
 		r.ring.close()
 	}
 	if r.mem != nil {
-		_ = r.k.munmap(r.mem) // process memory: nothing depends on it any more
+		_ = r.k.Munmap(r.mem) // process memory: nothing depends on it any more
 	}
 }
 
 func (r *rig) dropStream() {
 	for _, fd := range r.stream {
-		_ = r.k.closeFD(fd)
+		_ = r.k.CloseFD(fd)
 	}
 	r.stream = nil
 }
@@ -151,17 +153,17 @@ func (t *trial) passed() bool {
 // failure to act upon.
 func (t *trial) close() {
 	for _, b := range t.mms {
-		_ = t.k.munmap(b)
+		_ = t.k.Munmap(b)
 	}
 	if t.rest == nil {
 		for _, fd := range slices.Backward(t.fds) {
-			_ = t.k.closeFD(fd)
+			_ = t.k.CloseFD(fd)
 		}
 		return
 	}
 	var wg sync.WaitGroup
 	for _, fd := range t.fds {
-		wg.Go(func() { _ = t.k.closeFD(fd) })
+		wg.Go(func() { _ = t.k.CloseFD(fd) })
 	}
 	wg.Wait()
 }
@@ -225,7 +227,7 @@ func (t *trial) wait(fd int, events int16, d time.Duration) bool {
 	end := time.Now().Add(d)
 	for {
 		left := time.Until(end)
-		got, err := t.k.poll(fd, events, int(max(left, 0).Milliseconds()))
+		got, err := t.k.Poll(fd, events, int(max(left, 0).Milliseconds()))
 		if err == nil && got != 0 {
 			return true
 		}
@@ -260,7 +262,7 @@ func move(n int, fn func(done int) (int, error)) (int, error) {
 func (t *trial) receive(fd, n int, d time.Duration) ([]byte, error) {
 	got := 0
 	for got < n {
-		m, err := t.k.recv(fd, t.buf[got:n], 0)
+		m, err := t.k.Recv(fd, t.buf[got:n], 0)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 		case errors.Is(err, syscall.EAGAIN):
@@ -279,7 +281,7 @@ func (t *trial) receive(fd, n int, d time.Duration) ([]byte, error) {
 
 // readPipe reads n bytes from a pipe into the rig's buffer.
 func (t *trial) readPipe(fd, n int) ([]byte, error) {
-	got, err := move(n, func(done int) (int, error) { return t.k.read(fd, t.buf[done:n]) })
+	got, err := move(n, func(done int) (int, error) { return t.k.Read(fd, t.buf[done:n]) })
 	return t.buf[:got], err
 }
 
@@ -296,7 +298,7 @@ func fill(b []byte, seed byte) {
 // the rig's pattern, each page numbered.
 func (t *trial) memory(n int) ([]byte, bool) {
 	if t.mem == nil {
-		m, err := t.k.mmap(-1, 0, rigBytes, sys.ProtRead|sys.ProtWrite, sys.MapPrivate|sys.MapAnonymous)
+		m, err := t.k.Mmap(-1, 0, rigBytes, sys.ProtRead|sys.ProtWrite, sys.MapPrivate|sys.MapAnonymous)
 		if err == nil && len(m) < rigBytes {
 			err = errors.New("short mapping")
 		}
@@ -315,10 +317,10 @@ func (t *trial) memory(n int) ([]byte, bool) {
 // source makes a file without a name that holds the rig's pattern: a memfd, or
 // where there is none a temporary file.
 func (t *trial) source() (int, bool) {
-	fd, err := t.k.memfd("zcprobe")
+	fd, err := t.k.Memfd("zcprobe")
 	if err != nil {
 		for _, dir := range []string{os.TempDir(), "/dev/shm"} {
-			if tmp, tmpErr := t.k.openTmpfile(dir); tmpErr == nil {
+			if tmp, tmpErr := t.k.OpenTmpfile(dir); tmpErr == nil {
 				fd, err = tmp, nil
 				break
 			}
@@ -328,7 +330,7 @@ func (t *trial) source() (int, bool) {
 		return -1, false
 	}
 	t.own(fd)
-	n, err := t.k.pwrite(fd, t.old, 0)
+	n, err := t.k.Pwrite(fd, t.old, 0)
 	if err == nil && n != len(t.old) {
 		err = errors.New("short write")
 	}
@@ -338,7 +340,7 @@ func (t *trial) source() (int, bool) {
 // renew overwrites the last page of a source after it was sent. Where the new
 // bytes arrive, the kernel holds a reference to the page and no copy of it.
 func (t *trial) renew(fd int) bool {
-	n, err := t.k.pwrite(fd, t.fresh, testSize-pageSize)
+	n, err := t.k.Pwrite(fd, t.fresh, testSize-pageSize)
 	if err == nil && n != pageSize {
 		err = errors.New("short write")
 	}

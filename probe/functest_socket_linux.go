@@ -27,21 +27,31 @@ func familyOf(a netip.AddrPort) (int, string) {
 
 // loaded reports whether the kernel has a network family, by one of the names
 // in /proc/net/protocols; opening a socket of a family it lacks makes the
-// kernel look for a module. What is not known is noted as the reason not to try.
+// kernel look for a module. Where it is not listed, Seen "listed" is 0.
 func (t *trial) loaded(family, name string) bool {
 	switch {
 	case len(t.host.Protocols) == 0:
 		t.notTried("whether " + family + " is there could not be read from /proc/net/protocols, and opening a socket could make the kernel load a module")
 		return false
 	case !slices.Contains(t.host.Protocols, name):
+		t.see("listed", 0)
 		t.notTried(family + " is not in /proc/net/protocols, and opening a socket would make the kernel look for a module")
 		return false
 	}
 	return true
 }
 
-// canUse says whether sockets of an address may be tried: IPv6 can be a module.
+// canUse says whether sockets of an address may be tried: IPv6 can be a module,
+// and what is sent over a loopback that is down vanishes without an error
+// (Seen "loopback_up" 0).
 func (t *trial) canUse(a netip.AddrPort) bool {
+	if !t.looked {
+		t.rig.looked = true
+		t.lookAtLoopback()
+	}
+	if t.down {
+		t.see("loopback_up", 0)
+	}
 	if t.silent != "" {
 		t.notTried(t.silent)
 		return false
@@ -49,18 +59,30 @@ func (t *trial) canUse(a netip.AddrPort) bool {
 	return a.Addr().Is4() || t.loaded("AF_INET6", "TCPv6")
 }
 
+// lookAtLoopback finds out whether it is down. If it cannot, the tests will.
+func (t *trial) lookAtLoopback() {
+	fd, err := t.k.Socket(sys.AFInet, sys.SockDgram, 0)
+	if err != nil {
+		return
+	}
+	defer t.k.CloseFD(fd)
+	if up, err := t.k.LoopbackUp(fd); err == nil && !up {
+		t.rig.down, t.rig.silent = true, "loopback is down"
+	}
+}
+
 // bound makes a socket bound to a loopback address and returns where.
 func (t *trial) bound(a netip.AddrPort, typ int) (int, netip.AddrPort, bool) {
 	family, name := familyOf(a)
-	fd, err := t.k.socket(family, typ, 0)
+	fd, err := t.k.Socket(family, typ, 0)
 	if !t.prep("socket "+name, err) {
 		return -1, a, false
 	}
 	t.own(fd)
-	if !t.prep("bind "+a.Addr().String(), t.k.bind(fd, a)) {
+	if !t.prep("bind "+a.Addr().String(), t.k.Bind(fd, a)) {
 		return -1, a, false
 	}
-	at, err := t.k.localAddr(fd)
+	at, err := t.k.LocalAddr(fd)
 	return fd, at, t.prep("getsockname", err)
 }
 
@@ -70,24 +92,24 @@ func (t *trial) tcpPair(a netip.AddrPort) (out, in int, ok bool) {
 		return -1, -1, false
 	}
 	l, at, ok := t.bound(a, sys.SockStream)
-	if !ok || !t.prep("listen", t.k.listen(l, 4)) {
+	if !ok || !t.prep("listen", t.k.Listen(l, 4)) {
 		return -1, -1, false
 	}
 	family, name := familyOf(a)
-	out, err := t.k.socket(family, sys.SockStream, 0)
+	out, err := t.k.Socket(family, sys.SockStream, 0)
 	if !t.prep("socket "+name, err) {
 		return -1, -1, false
 	}
 	t.own(out)
-	if !t.prep("setsockopt SO_LINGER", t.k.lingerReset(out)) || !t.connect(out, at) {
+	if !t.prep("setsockopt SO_LINGER", t.k.LingerReset(out)) || !t.connect(out, at) {
 		return -1, -1, false
 	}
-	mine, err := t.k.localAddr(out)
+	mine, err := t.k.LocalAddr(out)
 	if !t.prep("getsockname", err) {
 		return -1, -1, false
 	}
 	for range 4 { // another process may have connected to our port first
-		fd, peer, err := t.k.accept(l)
+		fd, peer, err := t.k.Accept(l)
 		if errors.Is(err, syscall.EAGAIN) && t.wait(l, sys.PollIn, waitArrival) {
 			continue
 		}
@@ -120,18 +142,18 @@ func (t *trial) sharedPair() (out, in int, ok bool) {
 // ackNow sends the acknowledgement that a receiver may be holding back, for up
 // to 40 ms: a sender's memory is not released before. Other sockets than TCP
 // have none.
-func (t *trial) ackNow(in int) { _ = t.k.setInt(in, sys.SolTCP, sys.TCPQuickack, 1) }
+func (t *trial) ackNow(in int) { _ = t.k.SetInt(in, sys.SolTCP, sys.TCPQuickack, 1) }
 
 // connect connects, and waits where the kernel asks for it. If nothing answers
 // on loopback, no later test waits for it again.
 func (t *trial) connect(fd int, at netip.AddrPort) bool {
-	err := t.k.connect(fd, at)
+	err := t.k.Connect(fd, at)
 	if errors.Is(err, syscall.EINPROGRESS) || errors.Is(err, syscall.EINTR) {
 		if !t.wait(fd, sys.PollOut, waitArrival) {
 			t.rig.silent = "a TCP connection over loopback was not answered; a packet filter may drop it"
 			return t.prep("connect "+at.Addr().String(), errWait)
 		}
-		soError, getErr := t.k.getInt(fd, sys.SolSocket, sys.SoError)
+		soError, getErr := t.k.GetInt(fd, sys.SolSocket, sys.SoError)
 		if err = getErr; err == nil && soError != 0 {
 			err = syscall.Errno(soError)
 		}
@@ -150,7 +172,7 @@ func (t *trial) udpPair(a netip.AddrPort) (out, in int, ok bool) {
 		return -1, -1, false
 	}
 	in, inAt, ok := t.bound(a, sys.SockDgram)
-	ok = ok && t.prep("connect", t.k.connect(out, inAt)) && t.prep("connect", t.k.connect(in, outAt))
+	ok = ok && t.prep("connect", t.k.Connect(out, inAt)) && t.prep("connect", t.k.Connect(in, outAt))
 	return out, in, ok
 }
 
@@ -158,7 +180,7 @@ func (t *trial) udpPair(a netip.AddrPort) (out, in int, ok bool) {
 // none came.
 func (t *trial) datagram(fd int, d time.Duration) ([]byte, error) {
 	for {
-		n, err := t.k.recv(fd, t.buf, 0)
+		n, err := t.k.Recv(fd, t.buf, 0)
 		switch {
 		case err == nil:
 			return t.buf[:max(n, 0)], nil
@@ -178,12 +200,12 @@ var marker = []byte("zcprobe: end")
 // datagrams receives what was sent before a marker, which it sends first. The
 // data of all together goes to the rig's buffer.
 func (t *trial) datagrams(out, in int) (got []byte, err error) {
-	if n, err := t.k.send(out, marker, 0); err != nil || n != len(marker) {
+	if n, err := t.k.Send(out, marker, 0); err != nil || n != len(marker) {
 		return nil, err
 	}
 	total := 0
 	for {
-		n, err := t.k.recv(in, t.buf[total:], 0)
+		n, err := t.k.Recv(in, t.buf[total:], 0)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 		case errors.Is(err, syscall.EAGAIN):
@@ -206,7 +228,7 @@ func (t *trial) datagrams(out, in int) (got []byte, err error) {
 // kernel does not tell.
 func (t *trial) drops(fd int) uint32 {
 	var mem [4 * 9]byte
-	n, err := t.k.getBytes(fd, sys.SolSocket, sys.SoMeminfo, mem[:])
+	n, err := t.k.GetBytes(fd, sys.SolSocket, sys.SoMeminfo, mem[:])
 	at := 4 * sys.MeminfoDrops
 	if err != nil || n < at+4 {
 		return 0
@@ -216,7 +238,7 @@ func (t *trial) drops(fd int) uint32 {
 
 // pipe makes a pipe: where to read, where to write.
 func (t *trial) pipe() (r, w int, ok bool) {
-	p, err := t.k.pipe()
+	p, err := t.k.Pipe()
 	if !t.prep("pipe2", err) {
 		return -1, -1, false
 	}

@@ -31,7 +31,7 @@ func spliceTests() []functest {
 func (t *trial) sendfile(what string, out, src int) bool {
 	var off int64
 	n, err := move(testSize, func(done int) (int, error) {
-		return t.k.sendfile(out, src, &off, testSize-done)
+		return t.k.Sendfile(out, src, &off, testSize-done)
 	})
 	return t.count("sendfile "+what, n, testSize, err)
 }
@@ -59,7 +59,7 @@ func testSendfileUnix(t *trial) {
 	if len(t.host.Protocols) > 0 && !t.loaded("AF_UNIX", "UNIX") {
 		return
 	}
-	p, err := t.k.socketpair(sys.AFUnix, sys.SockStream)
+	p, err := t.k.Socketpair(sys.AFUnix, sys.SockStream)
 	if !t.prep("socketpair AF_UNIX", err) {
 		return
 	}
@@ -104,7 +104,7 @@ func testSendfileUDP(t *trial) {
 // would be another datagram.
 func (t *trial) sendDatagram(what string, out, src int) bool {
 	var off int64
-	n, err := t.k.sendfile(out, src, &off, testSize)
+	n, err := t.k.Sendfile(out, src, &off, testSize)
 	return t.count("sendfile "+what, n, testSize, err)
 }
 
@@ -125,13 +125,13 @@ func testSendfileFile(t *trial) {
 	if !ok {
 		return
 	}
-	dst, err := t.k.memfd("zcprobe")
+	dst, err := t.k.Memfd("zcprobe")
 	if !t.prep("memfd_create", err) {
 		return
 	}
 	t.own(dst)
 	if t.sendfile("file to file", dst, src) {
-		n, err := t.k.pread(dst, t.buf[:testSize], 0)
+		n, err := t.k.Pread(dst, t.buf[:testSize], 0)
 		t.step("pread", err)
 		t.compare(t.buf[:max(n, 0)], false)
 	}
@@ -140,7 +140,7 @@ func testSendfileFile(t *trial) {
 // splice moves testSize bytes by splice and records the call.
 func (t *trial) splice(what string, in int, off *int64, out int) bool {
 	n, err := move(testSize, func(done int) (int, error) {
-		return t.k.splice(in, off, out, testSize-done, sys.SpliceMove|sys.SpliceNonblock)
+		return t.k.Splice(in, off, out, testSize-done, sys.SpliceMove|sys.SpliceNonblock)
 	})
 	return t.count("splice "+what, n, testSize, err)
 }
@@ -178,7 +178,7 @@ func testSpliceTCPTCP(t *trial) {
 	if !ok {
 		return
 	}
-	n, err := t.k.send(client, t.old, 0)
+	n, err := t.k.Send(client, t.old, 0)
 	if err == nil && n != testSize {
 		err = errors.New("short send")
 	}
@@ -195,7 +195,7 @@ func testSpliceTCPTCP(t *trial) {
 		}
 		var in, moved int
 		stage = "splice TCP to pipe"
-		in, err = t.k.splice(server, nil, w, testSize-total, sys.SpliceMove|sys.SpliceNonblock)
+		in, err = t.k.Splice(server, nil, w, testSize-total, sys.SpliceMove|sys.SpliceNonblock)
 		if errors.Is(err, syscall.EINTR) {
 			err = nil
 			continue
@@ -205,7 +205,7 @@ func testSpliceTCPTCP(t *trial) {
 		}
 		stage = "splice pipe to TCP"
 		moved, err = move(in, func(done int) (int, error) {
-			return t.k.splice(r, nil, up, in-done, sys.SpliceMove|sys.SpliceNonblock)
+			return t.k.Splice(r, nil, up, in-done, sys.SpliceMove|sys.SpliceNonblock)
 		})
 		total += moved
 		if moved < in {
@@ -229,7 +229,7 @@ func testVmsplice(t *trial) {
 	}
 	copy(mem, t.old)
 	n, err := move(testSize, func(done int) (int, error) {
-		return t.k.vmsplice(w, [][]byte{mem[done:]}, sys.SpliceNonblock)
+		return t.k.Vmsplice(w, [][]byte{mem[done:]}, sys.SpliceNonblock)
 	})
 	if !t.count("vmsplice memory to pipe", n, testSize, err) {
 		return
@@ -258,7 +258,7 @@ func testTee(t *trial) {
 	if !t.prepSplice(src, &off, w) {
 		return
 	}
-	n, err := t.k.tee(r, w2, testSize, sys.SpliceNonblock)
+	n, err := t.k.Tee(r, w2, testSize, sys.SpliceNonblock)
 	if !t.count("tee", n, testSize, err) {
 		return
 	}
@@ -275,7 +275,7 @@ func testTee(t *trial) {
 // prepSplice fills a pipe for a test of something else.
 func (t *trial) prepSplice(in int, off *int64, out int) bool {
 	n, err := move(testSize, func(done int) (int, error) {
-		return t.k.splice(in, off, out, testSize-done, sys.SpliceNonblock)
+		return t.k.Splice(in, off, out, testSize-done, sys.SpliceNonblock)
 	})
 	if err == nil && n != testSize {
 		err = errors.New("short splice")
@@ -289,16 +289,16 @@ func testPipeResize(t *trial) {
 	if !ok {
 		return
 	}
-	was, err := t.k.pipeSize(w)
+	was, err := t.k.PipeSize(w)
 	if !t.step("fcntl F_GETPIPE_SZ", err) {
 		return
 	}
 	t.see("default_bytes", int64(was))
 	t.see("bytes", int64(was))
 	for _, want := range []int{pipeWantedBytes, max(2*was, 2*pageSize)} {
-		_, err := t.k.setPipeSize(w, want)
+		_, err := t.k.SetPipeSize(w, want)
 		ok := t.step("fcntl F_SETPIPE_SZ", err)
-		if now, err := t.k.pipeSize(w); err == nil {
+		if now, err := t.k.PipeSize(w); err == nil {
 			t.see("bytes", int64(now))
 		}
 		if ok || !errors.Is(err, syscall.EPERM) {

@@ -22,7 +22,7 @@ func tlsTests() []functest {
 // attachTLS attaches the protocol to one socket, if the kernel has it loaded:
 // asking for it when it is not would load it.
 func (t *trial) attachTLS(fd int) bool {
-	return t.step("setsockopt TCP_ULP tls", t.k.setBytes(fd, sys.SolTCP, sys.TCPULP, []byte("tls")))
+	return t.step("setsockopt TCP_ULP tls", t.k.SetBytes(fd, sys.SolTCP, sys.TCPULP, []byte("tls")))
 }
 
 func (t *trial) tlsLoaded() bool {
@@ -32,6 +32,7 @@ func (t *trial) tlsLoaded() bool {
 		t.notTried("whether the kernel's TLS is loaded could not be read from net.ipv4.tcp_available_ulp, and asking for it could load it")
 		return false
 	case !slices.Contains(strings.Fields(ulp), "tls"):
+		t.see("listed", 0)
 		t.notTried("net.ipv4.tcp_available_ulp does not list tls, and asking for it would make the kernel look for a module")
 		return false
 	}
@@ -52,8 +53,8 @@ func testKTLS(t *trial) {
 		return
 	}
 	key := tlsTestKey()
-	if !t.step("setsockopt TLS_TX", t.k.setBytes(out, sys.SolTLS, sys.TLSTx, key)) ||
-		!t.attachTLS(in) || !t.step("setsockopt TLS_RX", t.k.setBytes(in, sys.SolTLS, sys.TLSRx, key)) {
+	if !t.step("setsockopt TLS_TX", t.k.SetBytes(out, sys.SolTLS, sys.TLSTx, key)) ||
+		!t.attachTLS(in) || !t.step("setsockopt TLS_RX", t.k.SetBytes(in, sys.SolTLS, sys.TLSRx, key)) {
 		return
 	}
 	src, ok := t.source()
@@ -76,7 +77,7 @@ func testKTLSZerocopy(t *trial) {
 		return
 	}
 	t.see("attached", 1)
-	t.step("setsockopt TLS_TX_ZEROCOPY_RO", t.k.setInt(out, sys.SolTLS, sys.TLSTxZerocopyRO, 1))
+	t.step("setsockopt TLS_TX_ZEROCOPY_RO", t.k.SetInt(out, sys.SolTLS, sys.TLSTxZerocopyRO, 1))
 }
 
 // tlsTestKey is struct tls12_crypto_info_aes_gcm_128 for TLS 1.2 with a key

@@ -37,10 +37,10 @@ type ring struct {
 func (r *ring) close() {
 	for _, m := range [][]byte{r.rm, r.sm} {
 		if m != nil {
-			_ = r.k.munmap(m) // nothing depends on it any more
+			_ = r.k.Munmap(m) // nothing depends on it any more
 		}
 	}
-	_ = r.k.closeFD(r.fd)
+	_ = r.k.CloseFD(r.fd)
 }
 
 // openRing returns the ring that the tests of a run share, and records how it
@@ -50,7 +50,7 @@ func (t *trial) openRing() (*ring, bool) {
 		return t.ring, t.step("io_uring_setup", nil)
 	}
 	var p sys.UringParams
-	fd, err := t.k.uringSetup(4, &p)
+	fd, err := t.k.UringSetup(4, &p)
 	if errors.Is(err, syscall.ENOMEM) {
 		t.seeMemlock()
 	}
@@ -73,10 +73,10 @@ func (r *ring) layOut(p *sys.UringParams) error {
 		return err
 	}
 	const prot, flags = sys.ProtRead | sys.ProtWrite, sys.MapShared | sys.MapPopulate
-	if r.rm, err = r.k.mmap(r.fd, sys.UringOffSQRing, nr, prot, flags); err != nil {
+	if r.rm, err = r.k.Mmap(r.fd, sys.UringOffSQRing, nr, prot, flags); err != nil {
 		return err
 	}
-	if r.sm, err = r.k.mmap(r.fd, sys.UringOffSQEs, ns, prot, flags); err != nil {
+	if r.sm, err = r.k.Mmap(r.fd, sys.UringOffSQEs, ns, prot, flags); err != nil {
 		return err
 	}
 	r.u, err = sys.NewUring(p, r.rm, r.sm)
@@ -88,7 +88,7 @@ func (r *ring) probe() {
 	// struct io_uring_probe: 16 bytes, then 8 for each opcode, of which byte 0
 	// is the opcode and bit 0 of byte 2 says it is supported.
 	var b [16 + 8*64]byte
-	if r.k.uringReg(r.fd, sys.UringRegisterProbe, b[:], 64) != nil {
+	if r.k.UringReg(r.fd, sys.UringRegisterProbe, b[:], 64) != nil {
 		return
 	}
 	r.hasProbe = true
@@ -106,7 +106,7 @@ func (r *ring) submit(e sys.UringSQE) error {
 		return errors.New("ring is full")
 	}
 	for {
-		n, err := r.k.uringEnter(r.fd, 1, 0, 0)
+		n, err := r.k.UringEnter(r.fd, 1, 0, 0)
 		if errors.Is(err, syscall.EINTR) {
 			continue
 		}
@@ -133,7 +133,7 @@ func (t *trial) answer(r *ring, id uint64, d time.Duration) (sys.UringCQE, error
 		}
 		// Notifications are posted by work that runs as this thread leaves
 		// the kernel.
-		if _, err := r.k.uringEnter(r.fd, 0, 0, sys.UringEnterGetevents); err != nil && !errors.Is(err, syscall.EINTR) {
+		if _, err := r.k.UringEnter(r.fd, 0, 0, sys.UringEnterGetevents); err != nil && !errors.Is(err, syscall.EINTR) {
 			return sys.UringCQE{}, err
 		}
 		left := time.Until(end)
@@ -229,7 +229,7 @@ func (t *trial) registerBuffer(r *ring, data []byte) bool {
 	var iov [16]byte
 	binary.NativeEndian.PutUint64(iov[:], sys.Address(data))
 	binary.NativeEndian.PutUint64(iov[8:], uint64(len(data)))
-	err := t.k.uringReg(r.fd, sys.UringRegisterBuffers, iov[:], 1)
+	err := t.k.UringReg(r.fd, sys.UringRegisterBuffers, iov[:], 1)
 	if errors.Is(err, syscall.ENOMEM) {
 		t.seeMemlock()
 	}

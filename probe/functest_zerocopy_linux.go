@@ -50,10 +50,10 @@ func testZerocopyUDP(t *trial, a netip.AddrPort) {
 // zerocopy sends large, or where a limit refuses that, zcSmall bytes, reads
 // what arrives, and collects the completions.
 func (t *trial) zerocopy(out, in, large int) {
-	if !t.step("setsockopt SO_ZEROCOPY", t.k.setInt(out, sys.SolSocket, sys.SoZerocopy, 1)) {
+	if !t.step("setsockopt SO_ZEROCOPY", t.k.SetInt(out, sys.SolSocket, sys.SoZerocopy, 1)) {
 		return
 	}
-	if on, err := t.k.getInt(out, sys.SolSocket, sys.SoZerocopy); err == nil && on != 1 {
+	if on, err := t.k.GetInt(out, sys.SolSocket, sys.SoZerocopy); err == nil && on != 1 {
 		t.step("getsockopt SO_ZEROCOPY", errors.New("stays 0"))
 		return
 	}
@@ -84,7 +84,7 @@ func (t *trial) zerocopy(out, in, large int) {
 // socket may take it in parts, each of which is completed on its own.
 func (t *trial) sendZerocopy(fd int, mem []byte) (sends int, ok bool) {
 	n, err := move(len(mem), func(done int) (int, error) {
-		n, err := t.k.send(fd, mem[done:], sys.MsgZerocopy)
+		n, err := t.k.Send(fd, mem[done:], sys.MsgZerocopy)
 		if err == nil {
 			sends++
 		}
@@ -108,7 +108,7 @@ func (t *trial) completions(fd, sends int) {
 	var oob [256]byte
 	done, end := 0, time.Now().Add(waitCompletion)
 	for done < sends {
-		_, n, err := t.k.recvErr(fd, t.buf, oob[:])
+		_, n, err := t.k.RecvErr(fd, t.buf, oob[:])
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue
@@ -155,12 +155,12 @@ func testZerocopyVsock(t *trial) {
 	if !t.loaded("AF_VSOCK", "AF_VSOCK") {
 		return
 	}
-	out, err := t.k.socket(sys.AFVsock, sys.SockStream, 0)
+	out, err := t.k.Socket(sys.AFVsock, sys.SockStream, 0)
 	if !t.step("socket AF_VSOCK", err) {
 		return
 	}
 	t.own(out)
-	if !t.step("setsockopt SO_ZEROCOPY", t.k.setInt(out, sys.SolSocket, sys.SoZerocopy, 1)) {
+	if !t.step("setsockopt SO_ZEROCOPY", t.k.SetInt(out, sys.SolSocket, sys.SoZerocopy, 1)) {
 		return
 	}
 	t.see("accepted", 1)
@@ -170,26 +170,26 @@ func testZerocopyVsock(t *trial) {
 	default:
 		return
 	}
-	l, err := t.k.socket(sys.AFVsock, sys.SockStream, 0)
+	l, err := t.k.Socket(sys.AFVsock, sys.SockStream, 0)
 	if !t.prep("socket AF_VSOCK", err) {
 		return
 	}
 	t.own(l)
-	if !t.prep("bind vsock", t.k.bindVsock(l, sys.VsockLocalCID, ^uint32(0))) || !t.prep("listen", t.k.listen(l, 1)) {
+	if !t.prep("bind vsock", t.k.BindVsock(l, sys.VsockLocalCID, ^uint32(0))) || !t.prep("listen", t.k.Listen(l, 1)) {
 		return
 	}
-	port, err := t.k.vsockPort(l)
+	port, err := t.k.VsockPort(l)
 	if !t.prep("getsockname", err) {
 		return
 	}
-	err = t.k.connVsock(out, sys.VsockLocalCID, port)
+	err = t.k.ConnVsock(out, sys.VsockLocalCID, port)
 	if errors.Is(err, syscall.EINPROGRESS) && t.wait(out, sys.PollOut, waitArrival) {
 		err = nil
 	}
 	if !t.step("connect vsock", err) || !t.wait(l, sys.PollIn, waitArrival) {
 		return
 	}
-	in, _, err := t.k.accept(l)
+	in, _, err := t.k.Accept(l)
 	if !t.prep("accept", err) {
 		return
 	}
@@ -201,10 +201,10 @@ func testZerocopyVsock(t *trial) {
 func testUDPGSO(t *trial) {
 	const segment, count = 1200, 3
 	out, in, ok := t.udpPair(loopback4)
-	if !ok || !t.step("setsockopt UDP_SEGMENT", t.k.setInt(out, sys.SolUDP, sys.UDPSegment, segment)) {
+	if !ok || !t.step("setsockopt UDP_SEGMENT", t.k.SetInt(out, sys.SolUDP, sys.UDPSegment, segment)) {
 		return
 	}
-	n, err := t.k.send(out, t.old[:segment*count], 0)
+	n, err := t.k.Send(out, t.old[:segment*count], 0)
 	if !t.count("send", n, segment*count, err) {
 		return
 	}

@@ -42,8 +42,9 @@ func readProcess(s *sources) HostFacts {
 		SysctlErrors: map[string]string{},
 		Errors:       []string{},
 	}
+	var built string
 	var err error
-	if h.Kernel, err = sys.KernelRelease(); err != nil {
+	if h.Kernel, built, err = sys.KernelRelease(); err != nil {
 		h.failed("the kernel release", err)
 	}
 	groups, err := os.Getgroups()
@@ -62,7 +63,7 @@ func readProcess(s *sources) HostFacts {
 	if err != nil {
 		h.failed("/proc/version", err)
 	}
-	h.Sandbox = sandboxOf(h.Kernel, version)
+	h.Sandbox = sandboxOf(h.Kernel+" "+built, version)
 	return h
 }
 

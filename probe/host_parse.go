@@ -163,10 +163,10 @@ func parseCiphers(b []byte, wanted []string) []string {
 const gvisorBuild = "#1 SMP Sun Jan 10 15:06:54 PST 2016"
 
 // sandboxOf names the sandbox that answers system calls instead of Linux, from
-// the release and /proc/version. Either hint is enough: no Linux kernel has them.
-func sandboxOf(release string, version []byte) string {
-	text := strings.ToLower(release + " " + string(version))
-	if strings.Contains(text, "gvisor") || bytes.Contains(version, []byte(gvisorBuild)) {
+// uname and /proc/version. Either hint is enough: no Linux kernel has them.
+func sandboxOf(uname string, version []byte) string {
+	text := uname + " " + string(version)
+	if strings.Contains(strings.ToLower(text), "gvisor") || strings.Contains(text, gvisorBuild) {
 		return "gvisor"
 	}
 	return ""

@@ -119,6 +119,19 @@ func LocalAddr(fd int) (netip.AddrPort, error) {
 	return inetAddr(sa), Wrap("getsockname", err)
 }
 
+// LoopbackUp reports whether lo of the network namespace that fd, a socket of
+// any kind, belongs to is up.
+func LoopbackUp(fd int) (bool, error) {
+	r, err := unix.NewIfreq("lo")
+	if err != nil {
+		return false, Wrap("ioctl SIOCGIFFLAGS lo", err)
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, r); err != nil {
+		return false, Wrap("ioctl SIOCGIFFLAGS lo", err)
+	}
+	return r.Uint16()&unix.IFF_UP != 0, nil
+}
+
 // BindVsock binds to a vsock address; port VMADDR_PORT_ANY (^0) picks one.
 func BindVsock(fd int, cid, port uint32) error {
 	return Wrap("bind vsock", unix.Bind(fd, &unix.SockaddrVM{CID: cid, Port: port}))

@@ -2,13 +2,14 @@ package sys
 
 import "golang.org/x/sys/unix"
 
-// KernelRelease returns the release of the running kernel; uname(2).
-func KernelRelease() (string, error) {
+// KernelRelease returns the release of the running kernel and the text that
+// says how it was built, "#1 SMP PREEMPT_DYNAMIC ..."; uname(2).
+func KernelRelease() (release, version string, err error) {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
-		return "", Wrap("uname", err)
+		return "", "", Wrap("uname", err)
 	}
-	return unix.ByteSliceToString(u.Release[:]), nil
+	return unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Version[:]), nil
 }
 
 // SeccompMode returns 0 or 2, the way the calling thread's system calls are
