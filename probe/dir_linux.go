@@ -59,7 +59,7 @@ type dirReader struct {
 }
 
 func (r *dirReader) errorf(format string, args ...any) {
-	r.f.Errors = append(r.f.Errors, fmt.Sprintf(format, args...))
+	r.f.Errors = append(r.f.Errors, oneLine(fmt.Sprintf(format, args...)))
 }
 
 func (r *dirReader) run(dir string, write bool) {

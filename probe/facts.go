@@ -281,8 +281,11 @@ type LimitFacts struct {
 	Sysctls        map[string]string `json:"sysctls"` // limits by dotted name, as that process sees them
 	// OptmemFound is net.core.optmem_max found by trial, where it could not be
 	// read; at its bound of 256 KiB it is a least value. Nil: not tried.
-	OptmemFound *uint64  `json:"optmem_found"`
-	Errors      []string `json:"errors"`
+	OptmemFound *uint64 `json:"optmem_found"`
+	// CompletionBytes is the option memory that one completion takes until it is
+	// read; nil: could not be measured.
+	CompletionBytes *uint64  `json:"completion_bytes"`
+	Errors          []string `json:"errors"`
 }
 
 // Rlimit is a soft and hard resource limit. ^uint64(0) is unlimited.

@@ -161,10 +161,13 @@ func (j *limitJudge) optmem() Check {
 		return c
 	}
 	c.Evidence = append(c.Evidence, Evidence{j.optmemSource(), strconv.FormatUint(*v, 10)})
+	if j.f.CompletionBytes != nil {
+		c.Evidence = append(c.Evidence, Evidence{"option memory of one unread completion, SO_MEMINFO", strconv.FormatUint(*j.f.CompletionBytes, 10)})
+	}
 	sends := j.sends()
-	room := uint64(0) // sock_omalloc checks for completionLeast, then charges completionBytes
+	room := uint64(0) // sock_omalloc checks for completionLeast, then charges a whole one
 	if *v >= completionLeast {
-		room = 1 + (*v-completionLeast)/completionBytes
+		room = 1 + (*v-completionLeast)/j.completion()
 	}
 	switch {
 	case room == 0:

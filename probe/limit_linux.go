@@ -2,9 +2,11 @@ package probe
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -44,6 +46,7 @@ func readLimits(ctx context.Context, s *sources, ns *nsTable, o Options) LimitFa
 		r.sysctls(netLimits)
 		r.optmem()
 	})
+	r.f.CompletionBytes = completionMemory()
 	if exempt, known := memlockExempt(&r.f); !exempt || !known {
 		r.pinned(ctx)
 	}
@@ -58,8 +61,11 @@ type limitReader struct {
 }
 
 func (r *limitReader) errorf(format string, args ...any) {
-	r.f.Errors = append(r.f.Errors, fmt.Sprintf(format, args...))
+	r.f.Errors = append(r.f.Errors, oneLine(fmt.Sprintf(format, args...)))
 }
+
+// oneLine makes one sentence of joined errors.
+func oneLine(s string) string { return strings.ReplaceAll(s, "\n", "; ") }
 
 func (r *limitReader) status() {
 	b, err := readBounded(r.s.proc, r.dir+"/status", limitFileMost)
@@ -76,7 +82,7 @@ func (r *limitReader) status() {
 		if r.f.PID != 0 || capErr != nil {
 			return
 		}
-		st.uid, st.capEff, st.groups = uint32(os.Getuid()), c.Effective, []int{}
+		st = processStatus{uid: uint32(os.Getuid()), capEff: c.Effective, groups: []int{}, seccomp: "unknown"}
 	}
 	r.f.UID, r.f.HasUID, r.f.Groups, r.f.Seccomp = st.uid, true, st.groups, st.seccomp
 	r.f.VmLckBytes, r.f.VmPinBytes = st.vmLck, st.vmPin
@@ -201,6 +207,43 @@ func (r *limitReader) optmem() {
 	}
 	r.f.OptmemFound = &hi
 }
+
+// completionMemory sends a zero-copy datagram over loopback and returns the
+// option memory that its completion takes before it is read; nil where that
+// cannot be done.
+func completionMemory() *uint64 {
+	fd, err := sys.Socket(syscall.AF_INET, syscall.SOCK_DGRAM, 0)
+	if err != nil {
+		return nil
+	}
+	defer sys.Close(fd)
+	if sys.SetsockoptInt(fd, syscall.SOL_SOCKET, sys.SoZerocopy, 1) != nil ||
+		sys.Bind(fd, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)) != nil {
+		return nil
+	}
+	self, err := sys.LocalAddr(fd)
+	if err != nil || sys.Connect(fd, self) != nil {
+		return nil
+	}
+	if _, err := sys.Send(fd, []byte{0}, sys.MsgZerocopy); err != nil {
+		return nil
+	}
+	if ev, err := sys.Poll(fd, 0, completionPatience); err != nil || ev&sys.PollErr == 0 {
+		return nil
+	}
+	info := make([]byte, 4*(sys.MeminfoOptmem+1))
+	if n, err := sys.GetsockoptBytes(fd, syscall.SOL_SOCKET, sys.SoMeminfo, info); err != nil || n < len(info) {
+		return nil
+	}
+	if v := uint64(binary.NativeEndian.Uint32(info[4*sys.MeminfoOptmem:])); v > 0 {
+		return &v
+	}
+	return nil
+}
+
+// completionPatience bounds the wait for a completion over loopback, which
+// comes before send returns, in milliseconds.
+const completionPatience = 100
 
 // pinned sums what other processes of the same user have pinned. The kernel's
 // own count, per user id and host-wide, cannot be read: zero-copy sends in

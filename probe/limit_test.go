@@ -15,7 +15,8 @@ func ordinary() LimitFacts {
 		VmLckBytes: new(uint64(0)), VmPinBytes: new(uint64(0)), OthersPinBytes: new(uint64(0)),
 		CapIPCLock: new(false), CapPipe: new(false), CapPipePages: new(false), InitUserNS: new(true), Seccomp: "none",
 		Sysctls: map[string]string{"net.core.optmem_max": "131072", "net.core.wmem_max": "212992", "net.ipv4.tcp_wmem": "4096\t16384\t4194304",
-			"fs.pipe-max-size": "1048576", "fs.pipe-user-pages-soft": "16384", "fs.pipe-user-pages-hard": "0", "kernel.io_uring_disabled": "0"}}
+			"fs.pipe-max-size": "1048576", "fs.pipe-user-pages-soft": "16384", "fs.pipe-user-pages-hard": "0", "kernel.io_uring_disabled": "0"},
+		CompletionBytes: new(uint64(832))}
 }
 
 func TestJudgeLimits(t *testing.T) {
@@ -72,6 +73,7 @@ func TestJudgeLimits(t *testing.T) {
 
 		{name: "optmem", check: "optmem", want: Pass, detail: "completions of 157 sends"},
 		{name: "optmem of 5.10", edit: []func(*LimitFacts){sysctl("net.core.optmem_max", "20480")}, check: "optmem", want: Pass, detail: "24 sends"},
+		{name: "optmem, a completion not measured", edit: []func(*LimitFacts){func(f *LimitFacts) { f.CompletionBytes = nil }}, check: "optmem", want: Pass, detail: "136 sends"},
 		{name: "optmem, one connection over a continent", edit: []func(*LimitFacts){sysctl("net.core.optmem_max", "20480")},
 			o: Options{Load: Load{RTT: 50 * time.Millisecond, Connections: 1}}, check: "optmem", want: Warn, detail: "954 in flight", remedy: "sysctl -w net.core.optmem_max=793728"},
 		{name: "optmem, no room", edit: []func(*LimitFacts){sysctl("net.core.optmem_max", "512")}, check: "optmem", want: Fail, remedy: "=131072"},
@@ -143,7 +145,7 @@ func TestLimitsUnknown(t *testing.T) {
 		t.Errorf("unknown %q of full facts", full.Unknown)
 	}
 	if full.PipeUserHardPages != nil || full.TCPWmemMaxBytes == nil || *full.TCPWmemMaxBytes != 4194304 || *full.NofileSoft != 1024 ||
-		full.Connections != 100 || full.RTTNanoseconds != 1e6 || full.OptmemNeededBytes != completionBytes {
+		full.Connections != 100 || full.RTTNanoseconds != 1e6 || full.OptmemNeededBytes != 832 {
 		t.Errorf("limits %+v", full)
 	}
 	fields := map[string]any{}

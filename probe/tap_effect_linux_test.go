@@ -3,6 +3,7 @@ package probe
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/zcprobe/zcprobe/internal/sys"
@@ -58,7 +59,17 @@ func sendCopied(ns *testenv.NetNS, to netip.AddrPort) (copied bool, err error) {
 }
 
 // What tapEffect says is what happens to a packet.
-func TestTapEffectIsTrue(t *testing.T) {
+func TestTapEffectIsTrue(t *testing.T) { tapEffectIsTrue(t, "") }
+
+// TestGuestTapEffect covers the kernels that have one list of any-device taps
+// for all namespaces.
+func TestGuestTapEffect(t *testing.T) {
+	testenv.Guest(t)
+	tapEffectIsTrue(t, "any device")
+}
+
+// tapEffectIsTrue tries the cases whose name contains which.
+func tapEffectIsTrue(t *testing.T, which string) {
 	const all = 3
 	for _, c := range []struct {
 		name  string
@@ -78,6 +89,9 @@ func TestTapEffectIsTrue(t *testing.T) {
 		{name: "any device of another namespace, ignores outgoing", other: []packetSocket{{typ: unix.SOCK_RAW, protocol: all, ignore: true}}},
 		{name: "a device of another namespace", other: []packetSocket{{typ: unix.SOCK_RAW, protocol: all, device: "lo"}}},
 	} {
+		if !strings.Contains(c.name, which) {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			ns, to := sinkNS(t)
 			other := testenv.NewNetNS(t)

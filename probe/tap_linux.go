@@ -46,7 +46,7 @@ type tapReader struct {
 }
 
 func (r *tapReader) errorf(format string, args ...any) {
-	r.f.Errors = append(r.f.Errors, fmt.Sprintf(format, args...))
+	r.f.Errors = append(r.f.Errors, oneLine(fmt.Sprintf(format, args...)))
 }
 
 func (r *tapReader) hide(label string) {

@@ -29,7 +29,7 @@ var networkModules = []string{
 }
 
 // loadable is more that a test can make the kernel load.
-var loadable = []string{"geneve", "gre", "ip_gre", "ip6_gre", "ipip", "sit", "ip6_tunnel", "vrf", "ifb", "macvtap", "nlmon", "af_packet_diag", "unix_diag", "tcp_diag", "udp_diag", "sch_fq", "sch_netem", "cls_bpf"}
+var loadable = []string{"geneve", "gre", "ip_gre", "ip6_gre", "ipip", "sit", "ip6_tunnel", "vrf", "ifb", "macvtap", "nlmon", "af_packet_diag", "unix_diag", "tcp_diag", "udp_diag", "sch_fq", "sch_netem", "sch_tbf", "cls_bpf"}
 
 var tools = []string{"sh", "cat", "ls", "sleep", "ip", "ss", "tc", "bridge", "ethtool", "tcpdump"}
 

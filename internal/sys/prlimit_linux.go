@@ -26,3 +26,7 @@ func SendControl(fd int, control []byte) error {
 	_, err := unix.SendmsgN(fd, nil, control, nil, 0)
 	return Wrap("sendmsg", err)
 }
+
+// MeminfoOptmem is the place of a socket's option memory in SoMeminfo
+// (SK_MEMINFO_OPTMEM).
+const MeminfoOptmem = unix.SK_MEMINFO_OPTMEM
