@@ -29,7 +29,7 @@ var networkModules = []string{
 }
 
 // loadable is more that a test can make the kernel load.
-var loadable = []string{"geneve", "gre", "ip_gre", "ip6_gre", "ipip", "sit", "ip6_tunnel", "vrf", "ifb", "macvtap", "nlmon", "af_packet_diag", "unix_diag", "tcp_diag", "udp_diag", "sch_fq", "sch_netem", "sch_tbf", "cls_bpf"}
+var loadable = []string{"geneve", "gre", "ip_gre", "ip6_gre", "ipip", "sit", "ip6_tunnel", "vrf", "ifb", "macvtap", "nlmon", "af_packet_diag", "unix_diag", "tcp_diag", "udp_diag", "sch_fq", "sch_netem", "sch_tbf", "cls_bpf", "vsock_loopback"}
 
 var tools = []string{"sh", "cat", "ls", "sleep", "ip", "ss", "tc", "bridge", "ethtool", "tcpdump"}
 
@@ -50,7 +50,7 @@ func TestPackages(t *testing.T) {
 		for _, series := range serieses {
 			t.Run(pkg+"/"+series, func(t *testing.T) {
 				r := guest.Run(t, guest.Config{
-					Series: series, NICs: nics, Modules: withTLS(series, networkModules), Loadable: loadable,
+					Series: series, NICs: nics, Modules: withTLS(series, networkModules), Loadable: withTLS(series, loadable),
 					Tools: tools, Files: map[string]string{"/bin/tests": binary},
 					Steps:   []guest.Step{{Args: []string{"tests", "-test.run=^TestGuest", "-test.v=test2json", "-test.timeout=7m"}}},
 					Timeout: 8 * time.Minute,
