@@ -80,7 +80,7 @@ func (t *nsTable) readHere(ctx context.Context, nl *sys.Netlink, n *Network) err
 	raw, err := parseLinks(msgs)
 	errs = append(errs, err)
 	t.nameParents(nl, raw)
-	errs = append(errs, readEthtool(ctx, raw), readTC(nl, raw))
+	errs = append(errs, readEthtool(ctx, raw), t.readTC(nl, raw))
 	for i := range raw {
 		t.findDevice(&raw[i])
 		n.Links = append(n.Links, raw[i].Link)

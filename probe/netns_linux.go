@@ -25,6 +25,7 @@ type nsTable struct {
 	locked map[uint64]int
 	here   string   // label of the namespace the thread is in
 	home   *os.File // our own namespace while the thread is in another
+	tcx    *bool    // what mayHaveTCX found; nil: not asked
 }
 
 // nsEntry is one network namespace.

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"syscall"
 
 	"github.com/zcprobe/zcprobe/internal/sys"
@@ -28,7 +30,7 @@ const (
 // readTC finds the devices of the namespace that a tc filter or a BPF program
 // of tcx or netkit is attached to. Those run before the IP stack takes a packet
 // in, and may send it anywhere.
-func readTC(nl *sys.Netlink, links []rawLink) error {
+func (t *nsTable) readTC(nl *sys.Netlink, links []rawLink) error {
 	var errs []error
 	msgs, err := nl.Query(rtmGetQdisc, sys.NetlinkDump, make([]byte, tcMsgSize))
 	if err != nil && !sys.Unsupported(err) { // a kernel without traffic control has no filters
@@ -41,7 +43,7 @@ func readTC(nl *sys.Netlink, links []rawLink) error {
 		if kinds[l.Index] != "" {
 			errs = append(errs, readFilters(nl, l, kinds[l.Index]))
 		}
-		readPrograms(l)
+		t.readPrograms(l)
 	}
 	return errors.Join(errs...)
 }
@@ -95,19 +97,18 @@ func readFilter(nl *sys.Netlink, l *Link, parent uint32, at *string) error {
 }
 
 // readPrograms looks for BPF programs, which no qdisc shows.
-func readPrograms(l *Link) {
-	ingress, egress := sys.BPFTCXIngress, sys.BPFTCXEgress
-	readProgram(l, ingress, "tcx", &l.TCIngress)
-	readProgram(l, egress, "tcx", &l.TCEgress)
+func (t *nsTable) readPrograms(l *Link) {
+	t.readProgram(l, sys.BPFTCXIngress, "tcx", &l.TCIngress)
+	t.readProgram(l, sys.BPFTCXEgress, "tcx", &l.TCEgress)
 	if l.Kind == "netkit" {
 		// The primary device holds the programs of both directions; the other
 		// one refuses the question (EACCES).
-		readProgram(l, sys.BPFNetkitPrimary, "netkit", &l.TCEgress)
-		readProgram(l, sys.BPFNetkitPeer, "netkit", &l.TCIngress)
+		t.readProgram(l, sys.BPFNetkitPrimary, "netkit", &l.TCEgress)
+		t.readProgram(l, sys.BPFNetkitPeer, "netkit", &l.TCIngress)
 	}
 }
 
-func readProgram(l *Link, attach int, name string, at *string) {
+func (t *nsTable) readProgram(l *Link, attach int, name string, at *string) {
 	n, err := sys.CountDevicePrograms(l.Index, attach)
 	switch {
 	case err == nil && n > 0:
@@ -115,7 +116,45 @@ func readProgram(l *Link, attach int, name string, at *string) {
 	case err == nil, *at != "":
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.EACCES), sys.Unsupported(err):
 		// None there, or no such kind of attachment in this kernel.
+	case errors.Is(err, fs.ErrPermission) && !t.mayHaveTCX():
+		// The kernel wants CAP_NET_ADMIN before it looks at the question, and
+		// has nothing to answer.
 	default:
 		*at = tcUnknown
 	}
+}
+
+// mayHaveTCX tells whether the kernel can attach BPF programs to devices other
+// than by a qdisc: its type information then has struct tcx_entry. True if that
+// cannot be read.
+func (t *nsTable) mayHaveTCX() bool {
+	if t.tcx == nil {
+		t.tcx = new(true)
+		if structs, err := readBTFStructs(t.sys, "tcx_entry", "miniq"); err == nil {
+			*t.tcx = len(structs["tcx_entry"]) > 0
+		}
+	}
+	return *t.tcx
+}
+
+// readBTFStructs looks for a structure with a member in the type information of
+// the running kernel.
+func readBTFStructs(sysfs fs.FS, name, member string) (map[string][]map[string]bool, error) {
+	if sysfs == nil {
+		return nil, fs.ErrNotExist
+	}
+	f, err := sysfs.Open("kernel/btf/vmlinux")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	at, ok := f.(io.ReaderAt)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return btfMembers(at, st.Size(), []string{name}, []string{member})
 }
