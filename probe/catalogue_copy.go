@@ -149,5 +149,5 @@ var copyUDP = []Cause{{
 		"packet without DF is longer than the MTU of its route.",
 	Shows:   "IpFragCreates or Ip6FragCreates grow: `nstat -az IpFragCreates Ip6FragCreates`.",
 	Remedy:  "Raise the MTU of the path, send smaller datagrams, or use UDP_SEGMENT.",
-	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtFragment}, Predicted: true, Observed: true,
+	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtFragment}, Observed: true,
 }}

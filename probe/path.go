@@ -93,12 +93,12 @@ func (p *pathJudge) report(r *PathReport) {
 	p.summarize(r, tcp.ways)
 
 	p.take(tcp.ways, route)
-	r.MTU = p.least
+	r.MTU = p.mtu
 	for _, t := range tcpTransfers(p.env.v6) {
 		r.APIs = append(r.APIs, predict(&p.env, t, p))
 	}
 	p.take(udp.ways, udpRoute)
-	for _, t := range udpTransfers(p.env.v6, p.least) {
+	for _, t := range udpTransfers(p.env.v6, p.mtu) {
 		r.APIs = append(r.APIs, predict(&p.env, t, p))
 	}
 	p.take(tcp.ways, route)
@@ -110,8 +110,7 @@ func (p *pathJudge) report(r *PathReport) {
 
 // take makes the ways of one protocol those that are judged.
 func (p *pathJudge) take(ways []way, a RouteAnswer) {
-	p.ways, p.route, p.mtu = ways, a, socketMTU(a, ways)
-	p.least = pathMTU(p.mtu, ways)
+	p.ways, p.route, p.mtu = ways, a, pathMTU(socketMTU(a, ways), ways)
 }
 
 // follow asks for the route as a socket would and follows the packet.
@@ -193,11 +192,7 @@ func sentence(s string) string {
 	if s == "" {
 		return ""
 	}
-	switch first, _, _ := strings.Cut(s, " "); first {
-	case "a", "an", "no", "the", "there", "this", "what", "whether":
-		s = strings.ToUpper(s[:1]) + s[1:]
-	}
-	return s + "." // anything else may be the name of a device, and stays as it is
+	return strings.ToUpper(s[:1]) + s[1:] + "."
 }
 
 func describeDestination(q *PathQuery) string {
@@ -237,7 +232,7 @@ func describeRoute(a RouteAnswer, w *walker) string {
 	return s
 }
 
-// socketMTU is the MTU that a socket works with: the route's, or that of its
+// socketMTU is the MTU that a socket begins with: the route's, or that of its
 // device. It is 0 if no device is known.
 func socketMTU(a RouteAnswer, ways []way) int {
 	mtu := 0
@@ -254,8 +249,9 @@ func socketMTU(a RouteAnswer, ways []way) int {
 }
 
 // pathMTU is the size of the largest packet that goes all the way in one: that
-// of the socket, less what tunnels add where a device below is no larger. The
-// kernel learns it with the first packet that is too large.
+// of the socket, or less where tunnels add headers and the devices below are no
+// larger. The kernel learns it with the first packet that is too large, and
+// then the socket works with it.
 func pathMTU(socket int, ways []way) int {
 	least := socket
 	for _, w := range ways {

@@ -11,8 +11,6 @@ const (
 	featTSO         = "tx-tcp-segmentation"
 	featTSO6        = "tx-tcp6-segmentation"
 	featUSO         = "tx-udp-segmentation"
-
-	featCsumAny = "tx-checksum" // any of the three that serves the address family
 )
 
 func on(b *bool) bool  { return b != nil && *b }

@@ -27,18 +27,6 @@ func withXDP(build func(*testing.T) bench, dev string, flags uint32) func(*testi
 	}
 }
 
-func benchVeth6(t *testing.T) bench {
-	b := benchVeth(t)
-	for _, end := range []struct {
-		ns        *testenv.NetNS
-		dev, addr string
-	}{{b.from, "va", "fd00::1"}, {b.at, "vb", "fd00::2"}} {
-		end.ns.Run("ip", "addr", "add", end.addr+"/64", "dev", end.dev, "nodad")
-	}
-	b.to = "fd00::2"
-	return b
-}
-
 // TestPathAgainstPages sends a file over TCP to a real receiver and looks
 // whether the pages of the file arrive or a copy of them: what sendfile does is
 // told by no completion.

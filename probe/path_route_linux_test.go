@@ -19,9 +19,7 @@ import (
 // What the kernel tells us must be what it tells ip(8).
 func TestRouteAgreesWithIP(t *testing.T) {
 	ns := testenv.NewNetNS(t)
-	sink(ns, "s0", "10.1.0.1")
-	sink(ns, "s1", "10.2.0.1")
-	for _, cmd := range []string{
+	setUp(t, ns, append(append(sink("s0", "10.1.0.1"), sink("s1", "10.2.0.1")...), []string{
 		"addr add 10.1.0.5/24 dev s0",
 		"addr add fd00::1/64 dev s0 nodad",
 		"addr add fe80::1/64 dev s0 nodad",
@@ -35,11 +33,9 @@ func TestRouteAgreesWithIP(t *testing.T) {
 		"rule add ipproto tcp dport 443 to 10.14.0.0/16 lookup 98",
 		"route add 10.14.0.0/16 via 10.2.0.254 table 98",
 		"route add 10.15.0.0/16 via inet6 fe80::9 dev s1",
-		"-6 route add fd01::/64 via fd00::9",
-		"-6 route add unreachable fd02::/64",
-	} {
-		ns.Run("ip", strings.Fields(cmd)...)
-	}
+		"route add fd01::/64 via fd00::9",
+		"route add unreachable fd02::/64",
+	}...)...)
 	for _, c := range []struct {
 		to, from string
 		args     string // of ip route get, besides the address
@@ -138,7 +134,7 @@ func TestPathReplay(t *testing.T) {
 		{"container", benchContainerRouted},
 		{"bridge", benchBridgeOwnSink},
 		{"macvlan sibling", benchMacvlanSibling},
-		{"vxlan", func(t *testing.T) bench { return benchVXLAN(t, benchVeth) }},
+		{"vxlan", tunnelled(benchVeth, vxlan)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := c.build(t)
@@ -219,8 +215,7 @@ func (n nameList) LookupNetIP(ctx context.Context, _, host string) ([]netip.Addr
 // Of several addresses the first that has a route is taken.
 func TestPathNames(t *testing.T) {
 	ns := testenv.NewNetNS(t)
-	sink(ns, "s0", "10.1.0.1")
-	ns.Run("ip", "addr", "add", "fd00::1/64", "dev", "s0", "nodad")
+	setUp(t, ns, append(sink("s0", "10.1.0.1"), "addr add fd00::1/64 dev s0 nodad")...)
 	names := nameList{
 		"both.example": {"2001:db8::1", "10.2.0.9", "10.1.0.9", "fd00::9"}, "six.example": {"fd00::9"},
 		"far.example": {"10.2.0.9", "10.3.0.9"}, "mapped.example": {"::ffff:10.1.0.9", "10.1.0.9"},

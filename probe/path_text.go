@@ -97,8 +97,6 @@ func causeText(c PathCause) string {
 		return "the device under " + dev + " does not offer it for tagged packets"
 	case "udp-over-mtu":
 		return "a datagram above the MTU is copied in the call"
-	case "ip-fragment":
-		return "with the headers of " + dev + " the datagram is above the MTU"
 	case "udp-linear-head":
 		return "this kernel copies the start of each datagram"
 	case "udp-splice-copy":

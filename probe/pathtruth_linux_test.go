@@ -1,10 +1,13 @@
 package probe
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,15 +17,39 @@ import (
 	"github.com/zcprobe/zcprobe/internal/testenv"
 )
 
+// kernelOutcomes are those of the functional tests, which are the same for all
+// paths and take long in a guest.
+var kernelOutcomes = sync.OnceValue(func() (outcomes []Outcome) {
+	err := onProbeThread(context.Background(), func() error {
+		h := readHost(liveSources())
+		outcomes = runTests(context.Background(), &h)
+		return nil
+	})
+	if err != nil {
+		panic(err)
+	}
+	return outcomes
+})
+
 // collectIn collects the facts of a path as a program in the namespace would.
 func collectIn(t *testing.T, ns *testenv.NetNS, to string) *Facts {
 	t.Helper()
-	var f *Facts
+	f := &Facts{Outcomes: slices.Clone(kernelOutcomes())}
 	var err error
-	ns.Do(func() { f, err = Collect(t.Context(), Options{To: to}) })
+	ns.Do(func() {
+		err = onProbeThread(t.Context(), func() error {
+			s := liveSources()
+			tab := findNamespaces(s)
+			f.Networks = []Network{tab.readNetwork(t.Context(), "")}
+			f.Taps = readTaps(t.Context(), s, tab)
+			collectPath(t.Context(), s, tab, f, Options{To: to})
+			return nil
+		})
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	normalise(f)
 	return f
 }
 

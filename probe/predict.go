@@ -12,7 +12,6 @@ type payload struct {
 	zc     bool   // the pages are an application's, lent by MSG_ZEROCOPY or io_uring
 	sum    bool   // a checksum over the payload is still to be made
 	gso    bool   // larger than one packet
-	long   bool   // a datagram that is too large once a tunnel has added its headers
 	soft   string // the device feature without which the kernel cuts it into packets
 
 	copies, passes int
@@ -99,9 +98,6 @@ func (p *payload) along(e *pathEnv, w way) {
 		case legForward:
 			p.forwarded(e, g)
 		case legTunnel:
-			if p.long {
-				p.fragmented(g)
-			}
 			if !p.sum && on(g.link.TunCsum) {
 				p.sum = true // the outer checksum covers the payload too
 			}
@@ -141,7 +137,8 @@ func (p *payload) validate(e *pathEnv, w way, i int) {
 			if p.gso {
 				m = AtSegment
 			}
-			p.flattened(p.featureCause(w, i, "no-scatter-gather", featSG), m, g.link)
+			id, dev := lack(w, i, "no-scatter-gather", featSG)
+			p.flattened(id, m, dev)
 			p.gso = false
 		}
 	}
@@ -166,30 +163,42 @@ func (p *payload) validate(e *pathEnv, w way, i int) {
 			if g.encap != "" && !off(txChecksum(g.link, g.v6)) {
 				id = "encap-features"
 			}
-			p.flattened(p.featureCause(w, i, id, featCsumAny), AtLinearize, g.link)
+			id, dev := lack(w, i, id, featCsumGeneric)
+			p.flattened(id, AtLinearize, dev)
 		}
 		p.summed("checksum-pass", AtLinearize, g.link)
 	}
 }
 
-// featureCause tells a VLAN device that lacks a feature because its parent does
-// not offer it for tagged packets from one where it was switched off.
-func (p *payload) featureCause(w way, i int, id, feat string) string {
+// lack returns which device is to blame where the device of w[i] lacks a
+// feature, and by which cause. VLAN devices, bonds, teams and bridges have what
+// the devices below them have: where it was not switched off on top, the fault
+// is below. What a device below has but does not offer for tagged packets is
+// the VLAN's.
+func lack(w way, i int, id, feat string) (string, *Link) {
 	g := &w[i]
-	if g.link.Kind != "vlan" || i+1 >= len(w) || w[i+1].kind != legSend || id == "encap-features" {
-		return id
+	switch g.link.Kind {
+	case "vlan", "bond", "team", "bridge":
+	default:
+		return id, g.link
 	}
-	parent := w[i+1].link
-	if feat == featCsumAny {
-		if on(txChecksum(parent, g.v6)) && g.link.Features[featCsumGeneric].Requested {
-			return "vlan-features"
-		}
-		return id
+	if i+1 >= len(w) || w[i+1].kind != legSend || id == "encap-features" {
+		return id, g.link
 	}
-	if on(feature(parent, feat)) && g.link.Features[feat].Requested {
-		return "vlan-features"
+	below, requested, offered := w[i+1].link, g.link.Features[feat].Requested, feature(w[i+1].link, feat)
+	if feat == featCsumGeneric {
+		requested = requested || g.link.Features[csumName(g.v6)].Requested
+		offered = txChecksum(below, g.v6)
 	}
-	return id
+	switch {
+	case !requested:
+		return id, g.link
+	case off(offered):
+		return lack(w, i+1, id, feat)
+	case on(offered) && g.link.Kind == "vlan":
+		return "vlan-features", g.link
+	}
+	return id, g.link
 }
 
 // tapped: a packet socket gets a clone of what the device transmits, and pages
@@ -280,16 +289,6 @@ func (p *payload) forwarded(e *pathEnv, g *leg) {
 	case *e.forwardCopies:
 		p.copied("veth-routed-ingress", AtIngress, nil)
 		p.zc, p.shared = false, false
-	}
-}
-
-// fragmented is ip_do_fragment on the outer packet, until the kernel has learned
-// the path MTU: the checksum first, on a private copy, then the fragments.
-func (p *payload) fragmented(g *leg) {
-	p.long = false
-	p.flattened("ip-fragment", AtFragment, g.link)
-	if p.sum {
-		p.summed("checksum-pass", AtFragment, g.link)
 	}
 }
 

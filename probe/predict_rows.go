@@ -214,7 +214,7 @@ func (t transfer) start(e *pathEnv, w way, p *pathJudge) departure {
 		// TCP believes that every device can do scatter-gather and checksums
 		// (sk_setup_caps); what they cannot is found out when they transmit.
 		d.sum = true
-		d.gso, d.soft = t.size > tcpSegment(e.v6, p.least), tsoName(e.v6)
+		d.gso, d.soft = t.size > tcpSegment(e.v6, p.mtu), tsoName(e.v6)
 		return d
 	}
 	t.startUDP(e, &d, w, p)
@@ -240,7 +240,6 @@ func (t transfer) startUDP(e *pathEnv, d *departure, w way, p *pathJudge) {
 	csum := txChecksum(dev, e.v6)
 	over := t.size > udpPayload(e.v6, p.mtu) && !t.segments
 	d.gso, d.soft = t.segments, featUSO
-	d.long = !over && !t.segments && t.size > udpPayload(e.v6, p.least)
 	if t.segments && off(csum) {
 		d.refused = "The kernel refuses UDP_SEGMENT (EIO) or copies at send, because " + dev.Name + " computes no checksums."
 		return
@@ -257,21 +256,24 @@ func (t transfer) startUDP(e *pathEnv, d *departure, w way, p *pathJudge) {
 			d.summed("checksum-pass", AtSend, dev)
 		}
 	case byPage:
-		t.startUDPPages(e, d, dev, over)
+		t.startUDPPages(e, d, w, over)
 	case byLoan:
-		t.startUDPLoan(e, d, p, dev, over)
+		t.startUDPLoan(e, d, p, w, over)
 	}
 }
 
-func (t transfer) startUDPLoan(e *pathEnv, d *departure, p *pathJudge, dev *Link, over bool) {
+func (t transfer) startUDPLoan(e *pathEnv, d *departure, p *pathJudge, w way, over bool) {
+	dev := w[0].link
 	sg, csum := feature(dev, featSG), txChecksum(dev, e.v6)
 	switch {
 	case over:
 		d.flattened("udp-over-mtu", AtSend, nil)
 	case off(sg):
-		d.flattened("no-scatter-gather", AtSend, dev)
+		id, dev := lack(w, 0, "no-scatter-gather", featSG)
+		d.flattened(id, AtSend, dev)
 	case off(csum):
-		d.flattened("no-tx-csum", AtSend, dev)
+		id, dev := lack(w, 0, "no-tx-csum", featCsumGeneric)
+		d.flattened(id, AtSend, dev)
 	case sg == nil:
 		d.doubt("could not read whether " + dev.Name + " has scatter-gather")
 	case csum == nil:
@@ -298,7 +300,8 @@ func (t transfer) startUDPLoan(e *pathEnv, d *departure, p *pathJudge, dev *Link
 
 // startUDPPages is sendfile and splice to UDP. Kernels differ in whether it
 // keeps the pages, which a test has shown or nothing does.
-func (t transfer) startUDPPages(e *pathEnv, d *departure, dev *Link, over bool) {
+func (t transfer) startUDPPages(e *pathEnv, d *departure, w way, over bool) {
+	dev := w[0].link
 	s, sg := judgeUDPSplice(e.f), feature(dev, featSG)
 	switch {
 	case off(s.keepsPages):
@@ -306,7 +309,8 @@ func (t transfer) startUDPPages(e *pathEnv, d *departure, dev *Link, over bool) 
 		d.doubtPass("kernels that copy here differ in when they sum")
 		return
 	case off(sg):
-		d.flattened("no-scatter-gather", AtSend, dev)
+		id, dev := lack(w, 0, "no-scatter-gather", featSG)
+		d.flattened(id, AtSend, dev)
 	case s.keepsPages == nil:
 		d.doubt("could not tell whether this kernel keeps page references when a file is spliced to UDP")
 		d.doubtPass("could not tell how this kernel splices to UDP")

@@ -52,8 +52,8 @@ func TestPackages(t *testing.T) {
 				r := guest.Run(t, guest.Config{
 					Series: series, NICs: nics, Modules: withTLS(series, networkModules), Loadable: withTLS(series, loadable),
 					Tools: tools, Files: map[string]string{"/bin/tests": binary},
-					Steps:   []guest.Step{{Args: []string{"tests", "-test.run=^TestGuest", "-test.v=test2json", "-test.timeout=7m"}}},
-					Timeout: 8 * time.Minute,
+					Steps:   []guest.Step{{Args: []string{"tests", "-test.run=^TestGuest", "-test.v=test2json", "-test.timeout=9m"}}},
+					Timeout: 10 * time.Minute,
 				})
 				replay(t, r.Steps[0])
 			})
