@@ -46,6 +46,7 @@ const (
 	kindRecord      = "record"      // a record that was read or written
 	kindDestination = "destination" // a destination that does not resolve
 	kindDevice      = "device"      // a device that is not there
+	kindProcess     = "process"     // a process that is not there
 	kindOutput      = "output"      // writing the answer
 	kindInterrupted = "interrupted" // SIGINT or SIGTERM
 	kindPermission  = "permission"

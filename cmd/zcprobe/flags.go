@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -149,6 +152,9 @@ func (a *app) look(ctx context.Context, s source) (view, error) {
 	if s.record != "" {
 		return a.replay(s)
 	}
+	if err := running(s.PID); err != nil {
+		return view{}, err
+	}
 	done := a.progress("looking at this host")
 	f, err := a.collect(ctx, s.Options)
 	done()
@@ -186,6 +192,23 @@ func (a *app) replay(s source) (view, error) {
 		return view{}, err
 	}
 	return view{r.Facts, o}, nil
+}
+
+// running refuses a process that does not exist: limits that nobody has would
+// look like an answer.
+func running(pid int) error {
+	if pid == 0 {
+		return nil
+	}
+	p, err := os.FindProcess(pid)
+	if err == nil {
+		defer p.Release()
+		err = p.Signal(syscall.Signal(0)) // checks, and sends nothing
+	}
+	if errors.Is(err, os.ErrProcessDone) || errors.Is(err, syscall.ESRCH) {
+		return as(kindProcess, fmt.Errorf("no process %d", pid))
+	}
+	return nil // there, if not ours to signal
 }
 
 // known refuses a device that the host does not have: a report without devices
