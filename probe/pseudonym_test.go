@@ -227,6 +227,15 @@ func TestForgottenFieldsAreScrubbed(t *testing.T) {
 	}
 }
 
+// Tunnels have an IP address for a hardware address, which no text shows.
+func TestTunnelHardwareAddress(t *testing.T) {
+	f := &Facts{Networks: []Network{{Links: []Link{{Index: 1, Name: "tunl0", MAC: "0a:14:1e:28"}}}}}
+	out := pseudonymous(f, newPseudonymizer(testKey('a')))
+	if got := out.Networks[0].Links[0].MAC; got == "0a:14:1e:28" || len(got) != 11 {
+		t.Errorf("10.20.30.40 came through as %q", got)
+	}
+}
+
 // grow gives every list and map one element and every pointer a target.
 func grow(v reflect.Value) {
 	switch v.Kind() {

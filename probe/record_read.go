@@ -19,7 +19,7 @@ import (
 // more memory than this allows.
 const (
 	maxRecordFile  = 8 << 20 // bytes of one file
-	maxRecordList  = 1 << 14 // elements of one list or object
+	maxRecordList  = 1 << 13 // elements of one list or object
 	maxRecordItems = 1 << 18 // elements of all lists and objects of one file
 	maxRecordDepth = 32
 	maxRecordText  = 1 << 14 // bytes of one string
