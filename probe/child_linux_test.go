@@ -23,12 +23,14 @@ const nobody = 65534
 // childTasks are what a child can be asked for. Each gets the argument and
 // returns what is sent back as JSON.
 var childTasks = map[string]func(t *testing.T, arg json.RawMessage) any{
-	"taps":    childTaps,
-	"memlock": childMemlock,
-	"limits":  childLimits,
-	"kernel":  childKernel,
-	"network": childNetwork,
-	"dir":     childDir,
+	"taps":      childTaps,
+	"memlock":   childMemlock,
+	"limits":    childLimits,
+	"kernel":    childKernel,
+	"network":   childNetwork,
+	"dir":       childDir,
+	"fuse":      childFUSE,
+	"fuse-hang": childFUSEHang,
 }
 
 // TestChild is not a test: it is where a child begins.

@@ -28,10 +28,15 @@ const (
 // read only; with write, temporary files without a name are made and go with
 // their descriptors.
 func readDir(ctx context.Context, s *sources, dir string, write bool) DirFacts {
+	return readDirWithin(ctx, s, dir, write, dirPatience)
+}
+
+func readDirWithin(ctx context.Context, s *sources, dir string, write bool, patience time.Duration) DirFacts {
 	done := make(chan DirFacts, 1)
 	go func() {
 		// Not on the probing thread: it has no use for a network namespace, and
-		// may hang in a file system whose server does not answer.
+		// may hang in a file system whose server does not answer. Then it stays
+		// behind; a process cannot end before such a call does.
 		r := dirReader{ctx: ctx, s: s, f: DirFacts{Path: dir, Options: []string{}, SuperOptions: []string{},
 			Outcomes: []Outcome{}, Errors: []string{}}}
 		r.run(dir, write)
@@ -41,10 +46,10 @@ func readDir(ctx context.Context, s *sources, dir string, write bool) DirFacts {
 	case f := <-done:
 		return f
 	case <-ctx.Done():
-	case <-time.After(dirPatience):
+	case <-time.After(patience):
 	}
 	return DirFacts{Path: dir, Options: []string{}, SuperOptions: []string{}, Outcomes: []Outcome{}, Errors: []string{},
-		Error: fmt.Sprintf("the file system did not answer within %v", dirPatience)}
+		Error: fmt.Sprintf("the file system did not answer within %v", patience)}
 }
 
 type dirReader struct {

@@ -43,6 +43,14 @@ func Tool(t testing.TB, name string) string {
 	return p
 }
 
+// Device skips the test where the machine lacks a device file, "/dev/fuse".
+func Device(t testing.TB, name string) {
+	t.Helper()
+	if _, err := os.Stat(name); err != nil {
+		t.Skipf("needs %s", name)
+	}
+}
+
 // Kernel returns the release of the running kernel.
 func Kernel(t testing.TB) string {
 	t.Helper()
