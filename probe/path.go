@@ -192,7 +192,11 @@ func sentence(s string) string {
 	if s == "" {
 		return ""
 	}
-	return strings.ToUpper(s[:1]) + s[1:] + "."
+	switch first, _, _ := strings.Cut(s, " "); first {
+	case "a", "an", "no", "the", "there", "this", "what", "whether":
+		s = strings.ToUpper(s[:1]) + s[1:]
+	}
+	return s + "." // anything else may be the name of a device, and stays as it is
 }
 
 func describeDestination(q *PathQuery) string {

@@ -21,7 +21,7 @@ func (r *Report) EgressDevices() []string {
 		}
 	} else {
 		for _, n := range r.NICs {
-			if n.Up && n.Kind != "loopback" && n.mayCarry() {
+			if n.leadsOut() {
 				r.addLower(matters, n)
 			}
 		}
@@ -35,8 +35,8 @@ func (r *Report) EgressDevices() []string {
 	return names
 }
 
-func (n *NIC) mayCarry() bool {
-	return n.RoutesIPv4 == nil || n.RoutesIPv6 == nil || *n.RoutesIPv4+*n.RoutesIPv6 > 0
+func (n *NIC) leadsOut() bool {
+	return n.Up && n.Kind != "loopback" && (n.RoutesIPv4 == nil || n.RoutesIPv6 == nil || *n.RoutesIPv4+*n.RoutesIPv6 > 0)
 }
 
 func (r *Report) addLower(matters map[string]bool, n NIC) {
@@ -157,48 +157,54 @@ func (s FeatureStatus) check() CheckStatus {
 }
 
 // deviceBlockers are missing features of devices that payload leaves by. Where
-// another such device is in order they are warnings: the host can, if not on
-// every way out. Scatter-gather comes before checksums and hides them, as in
-// the kernel.
+// it can leave by another device that is in order, with all below it, they are
+// warnings: the host can, if not on every way out.
 func deviceBlockers(r *Report) []Check {
-	egress := r.EgressDevices()
 	var out []Check
-	sound := 0
+	egress := r.EgressDevices()
 	for _, n := range r.NICs {
-		if !slices.Contains(egress, n.Name) {
-			continue
-		}
-		needs := []string{"nic.tx-scatter-gather", "nic.tx-checksum-ipv4"}
-		if n.RoutesIPv6 != nil && *n.RoutesIPv6 > 0 {
-			needs = append(needs, "nic.tx-checksum-ipv6")
-		}
-		before := len(out)
-		for _, id := range needs {
-			i := slices.IndexFunc(r.Features, func(f Feature) bool { return f.ID == id && f.Subject == n.Name })
-			if i < 0 {
-				continue
-			}
-			c := r.Features[i].Check()
-			if c.Status.rank() <= Pass.rank() {
-				continue
-			}
-			c.Causes = []string{"no-tx-csum"}
-			if id == "nic.tx-scatter-gather" {
-				c.Causes = []string{"no-scatter-gather"}
-			}
-			out = append(out, c)
-			if id == "nic.tx-scatter-gather" {
-				break
-			}
-		}
-		if len(out) == before {
-			sound++
+		if slices.Contains(egress, n.Name) {
+			out = append(out, r.missingOf(n)...)
 		}
 	}
-	if sound > 0 && r.Path == nil {
+	if r.Path == nil && slices.ContainsFunc(r.NICs, func(n NIC) bool { return n.leadsOut() && r.soundFrom(n, out) }) {
 		for i := range out {
 			out[i].Status = Warn
 		}
+	}
+	return out
+}
+
+// soundFrom reports whether neither a device nor one below it is blocked.
+func (r *Report) soundFrom(n NIC, blocked []Check) bool {
+	chain := map[string]bool{}
+	r.addLower(chain, n)
+	return !slices.ContainsFunc(blocked, func(c Check) bool { return chain[c.Subject] })
+}
+
+// missingOf returns the features that a device lacks. Scatter-gather comes
+// before checksums and hides them, as in the kernel.
+func (r *Report) missingOf(n NIC) []Check {
+	needs := []string{"nic.tx-scatter-gather", "nic.tx-checksum-ipv4"}
+	if n.RoutesIPv6 != nil && *n.RoutesIPv6 > 0 {
+		needs = append(needs, "nic.tx-checksum-ipv6")
+	}
+	var out []Check
+	for _, id := range needs {
+		i := slices.IndexFunc(r.Features, func(f Feature) bool { return f.ID == id && f.Subject == n.Name })
+		if i < 0 {
+			continue
+		}
+		c := r.Features[i].Check()
+		if c.Status.rank() <= Pass.rank() {
+			continue
+		}
+		if id == "nic.tx-scatter-gather" {
+			c.Causes = []string{"no-scatter-gather"}
+			return []Check{c}
+		}
+		c.Causes = []string{"no-tx-csum"}
+		out = append(out, c)
 	}
 	return out
 }
@@ -213,15 +219,20 @@ func judgeVerdict(r *Report) Verdict {
 	if len(egress) == 0 && status != Fail {
 		return Verdict{Unknown, "No device that leads out of this host is up, so nothing can be said about sending from it."}
 	}
-	over := "over " + list(egress)
+	to := "over " + list(egress)
+	works := slices.DeleteFunc(slices.Clone(egress), func(dev string) bool {
+		return slices.ContainsFunc(r.Blockers, func(c Check) bool { return c.Subject == dev && strings.HasPrefix(c.ID, "nic.") })
+	})
+	over := "over " + list(works)
 	if r.Path != nil {
 		over = "to " + r.Path.Destination
+		to = over
 	}
 	switch status {
 	case Fail:
 		return Verdict{Fail, lead(r.Blockers[0]) + clause(r.Blockers[0]) + more(r.Blockers, Fail)}
 	case Unknown:
-		return Verdict{Unknown, "Could not tell whether zero-copy works " + over + ": " + clause(r.Blockers[0]) + more(r.Blockers, Unknown)}
+		return Verdict{Unknown, "Could not tell whether zero-copy works " + to + ": " + clause(r.Blockers[0]) + more(r.Blockers, Unknown)}
 	case Warn:
 		return Verdict{Warn, "Zero-copy works " + over + ", but: " + clause(r.Blockers[0]) + more(r.Blockers, Warn)}
 	}
@@ -241,9 +252,13 @@ func lead(c Check) string {
 	return "Zero-copy is blocked: "
 }
 
-// clause is the detail of a check as part of a sentence.
+// clause is what a check found as part of a sentence.
 func clause(c Check) string {
 	s := strings.TrimSuffix(c.Detail, ".")
+	if what, ok := deviceWords[c.ID]; ok {
+		// The detail is about a device that it does not name.
+		return what + " of " + c.Subject + " is " + s
+	}
 	if s == "" {
 		s = c.ID
 		if c.Subject != "" {
@@ -251,6 +266,13 @@ func clause(c Check) string {
 		}
 	}
 	return s
+}
+
+// deviceWords are the features of devices that can be blockers.
+var deviceWords = map[string]string{
+	"nic.tx-scatter-gather": "scatter-gather",
+	"nic.tx-checksum-ipv4":  "checksum offload for IPv4",
+	"nic.tx-checksum-ipv6":  "checksum offload for IPv6",
 }
 
 // more counts the blockers of a status beyond the first, and ends the sentence.

@@ -27,6 +27,19 @@ func mustParse(t *testing.T, src string) *Policy {
 	return p
 }
 
+// JSON has a list where there is nothing to list; slices.Concat of nothing is nil.
+func TestListsAreNeverNull(t *testing.T) {
+	in := Input{Report: fixture.Server()}
+	for i := range in.Report.Features {
+		in.Report.Features[i].Evidence = nil
+	}
+	for _, c := range Apply(Builtin(in), in).Checks {
+		if c.Evidence == nil || c.Causes == nil {
+			t.Errorf("%s %s: evidence %#v, causes %#v", c.ID, c.Subject, c.Evidence, c.Causes)
+		}
+	}
+}
+
 func TestBuiltinPolicyOfAGoodServer(t *testing.T) {
 	in := Input{Report: fixture.Server()}
 	r := Apply(Builtin(in), in)

@@ -305,6 +305,8 @@ func limits(p *text.Printer, l *probe.Limits, how int) {
 	memlock := size("memlock_bytes", l.MemlockBytes)
 	if l.MemlockExempt {
 		memlock += ", but not applied (CAP_IPC_LOCK)"
+	} else if slices.Contains(l.Unknown, "memlock_exempt") {
+		memlock += ", if it is applied"
 	}
 	p.Table(2, nil, [][]text.Span{
 		{text.F("locked memory"), text.S(fmt.Sprintf("%s; in use %s; the load needs %s", memlock, size("memlock_used_bytes", l.MemlockUsedBytes), quantity.Size(l.MemlockNeededBytes)))},
@@ -330,10 +332,13 @@ func taps(p *text.Printer, r *probe.Report, how int) {
 		rows = append(rows, []text.Span{copies(t.CopiesOutgoing), text.S(tapName(t)), text.S(t.Detail)})
 	}
 	head := text.B("Packet sockets")
+	unread := slices.IndexFunc(r.TapChecks, func(c probe.Check) bool { return c.Status == probe.Unknown && c.Subject == "" })
 	switch {
 	case rows != nil:
 		p.Line(0, head)
 		p.Table(2, nil, rows)
+	case unread >= 0:
+		p.Para(0, 2, head, text.S(": unknown: "+r.TapChecks[unread].Detail))
 	case len(r.Taps) > 0:
 		p.Line(0, head, text.S(fmt.Sprintf(": %d, none of which copies what is sent (-v lists them)", len(r.Taps))))
 	default:
