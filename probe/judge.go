@@ -7,7 +7,7 @@ import (
 
 // Judge says what facts mean. It reads nothing but its arguments.
 func Judge(f *Facts, o Options) *Report {
-	r := &Report{Schema: ProbeSchema, Host: judgeHost(f), Recommendations: []Recommendation{}}
+	r := &Report{Schema: ProbeSchema, Host: judgeHost(f), Recommendations: []Recommendation{}, dev: o.Dev}
 	r.Tracing.Tiers = []Tier{}
 	nics, nicFeatures := judgeNICs(f, o.Dev)
 	judgeEgress(f, nics)

@@ -25,6 +25,8 @@ type Report struct {
 	// Blockers is what stands in the way of zero-copy, gravest first: failed
 	// conditions, then what could not be told, then warnings.
 	Blockers []Check `json:"blockers"`
+
+	dev string // Options.Dev: the report is about this device alone
 }
 
 // Host names the machine and the process that looked at it.

@@ -10,10 +10,15 @@ import (
 // EgressDevices returns the names of the devices that payload leaves the host
 // by, in the order of r.NICs: those on the path if the report has one, else
 // those that are up, are no loopback and have routes (or might have, where the
-// routes could not be read), and every device below them.
+// routes could not be read), and every device below them. Of a report about one
+// device it is that and what is below it, in whatever state.
 func (r *Report) EgressDevices() []string {
 	matters := map[string]bool{}
-	if r.Path != nil && len(r.Path.Hops) > 0 {
+	if r.dev != "" {
+		for _, n := range r.NICs {
+			matters[n.Name] = true
+		}
+	} else if r.Path != nil && len(r.Path.Hops) > 0 {
 		for _, h := range r.Path.Hops {
 			if h.NetNS == "" {
 				matters[h.Device] = true

@@ -67,6 +67,10 @@ func TestVerdict(t *testing.T) {
 		{"devices below each other", func(r *Report) { r.NICs[1].Lower, r.NICs[2].Lower = []string{"eth1"}, []string{"eth0"} }, Pass, "eth0 and eth1"},
 		{"routes not read", func(r *Report) { r.NICs[2].RoutesIPv4, r.NICs[2].RoutesIPv6 = nil, nil }, Pass, "over eth0 and eth1."},
 		{"not read", func(r *Report) { r.set("nic.tx-scatter-gather", "eth0", UnknownFeature, "EPERM") }, Unknown, "Could not tell"},
+		{"one device was asked for", func(r *Report) {
+			r.dev, r.NICs = "eth1", r.NICs[2:]
+			r.NICs[0].Up = false
+		}, Pass, "over eth1."},
 		{"nothing is up", func(r *Report) { r.NICs[1].Up, r.NICs[2].Up = false, false }, Unknown, "No device that leads out"},
 		{"nothing at all", func(r *Report) { *r = Report{} }, Unknown, "No device that leads out"},
 		{"tap", func(r *Report) {

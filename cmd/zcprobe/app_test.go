@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/fixture"
+	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/policy"
 	"github.com/zcprobe/zcprobe/internal/hosttest"
 	"github.com/zcprobe/zcprobe/probe"
 )
@@ -332,4 +334,30 @@ func FuzzWantsJSON(f *testing.F) {
 			t.Errorf("%q", line)
 		}
 	})
+}
+
+// Everything that commands print as JSON has a published schema.
+func TestSchemasAgreeWithTypes(t *testing.T) {
+	schemas := map[string]reflect.Type{
+		"preflight.v1":    reflect.TypeFor[policy.Result](),
+		"explain.v1":      reflect.TypeFor[explainJSON](),
+		"error.v1":        reflect.TypeFor[errorJSON](),
+		"version.v1":      reflect.TypeFor[versionJSON](),
+		"policy-check.v1": reflect.TypeFor[policyCheckJSON](),
+		"policy-init.v1":  reflect.TypeFor[policyInitJSON](),
+		"recorded.v1":     reflect.TypeFor[recordedJSON](),
+	}
+	for name, typ := range schemas {
+		hosttest.Agree(t, name, typ)
+	}
+	files, err := filepath.Glob(hosttest.Testdata(t, "schema", "*.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		name := strings.TrimSuffix(filepath.Base(f), ".json")
+		if _, ok := schemas[name]; !ok && !slices.Contains([]string{"probe.v1", "path.v1", "record.v1"}, name) {
+			t.Errorf("%s describes what nobody prints", name)
+		}
+	}
 }

@@ -283,6 +283,11 @@ func TestFreeze(t *testing.T) {
 	if sg := find(t, res, "nic.tx-scatter-gather", r.NICs[1].Name); sg.Level != Require {
 		t.Errorf("scatter-gather is at %s\n%s", sg.Level, src)
 	}
+	for _, id := range []string{"reflink", "dir.sendfile"} {
+		if c := find(t, res, id, ""); c.Level != Ignore {
+			t.Errorf("%s, which does not apply today, is at %s", id, c.Level)
+		}
+	}
 	for l := range strings.Lines(src) {
 		if len(l) > 81 {
 			t.Errorf("wider than 80 columns: %q", l)
