@@ -3,7 +3,7 @@ package probe
 // copyAPI are the copies that the call itself is made of.
 var copyAPI = []Cause{{
 	ID: "api-copy", Kind: KindCopy, Expected: true,
-	Summary: "The call itself copies: write, send, io_uring send, datagram splice",
+	Summary: "The call itself copies: write, send, io_uring send",
 	Explanation: "write, writev, send and io_uring SEND copy the payload from user memory into socket buffers, in " +
 		"tcp_sendmsg_locked for TCP and __ip_append_data for UDP. sendfile and splice into a unix " +
 		"datagram or seqpacket, raw or packet socket copy as well: those sockets ignore MSG_SPLICE_PAGES " +
@@ -15,7 +15,7 @@ var copyAPI = []Cause{{
 	Predicted: true, Observed: true,
 }, {
 	ID: "read-copy", Kind: KindCopy, Expected: true,
-	Summary: "The read half of a read/write loop copies into user memory",
+	Summary: "A read/write loop copies on the read side too",
 	Explanation: "read copies from the page cache (copy_page_to_iter, copy_folio_to_iter) or from the receive " +
 		"queue (skb_copy_datagram_iter) into user memory before anything is sent. A loop of read and " +
 		"write pays this and api-copy: two CPU copies of every byte.",
@@ -26,7 +26,7 @@ var copyAPI = []Cause{{
 	Predicted: true, Observed: true,
 }, {
 	ID: "file-to-file", Kind: KindCopy, Expected: true,
-	Summary: "Data moved from file to file is copied once inside the kernel",
+	Summary: "File to file is copied once inside the kernel",
 	Explanation: "sendfile and splice into a regular file end in iter_file_splice_write, which calls the file's " +
 		"write_iter: one copy from page cache to page cache. copy_file_range does the same unless the " +
 		"file system shares extents. Only a target opened O_DIRECT is written from the source's pages.",
@@ -36,7 +36,7 @@ var copyAPI = []Cause{{
 	Predicted: true, Observed: true,
 }, {
 	ID: "kernel-crypto", Kind: KindCopy, Expected: true,
-	Summary: "Software kTLS reads the plaintext and writes ciphertext elsewhere",
+	Summary: "Software kTLS writes ciphertext to new pages",
 	Explanation: "With TLS in software (tls_sw_sendmsg) the CPU encrypts every record into new pages. The " +
 		"plaintext is read in place from user memory or the page cache, so sendfile over kTLS still saves " +
 		"one copy against TLS in the application.",
@@ -51,7 +51,7 @@ var copyAPI = []Cause{{
 // copyDevice are copies that come from what the devices of the path cannot do.
 var copyDevice = []Cause{{
 	ID: "no-scatter-gather", Kind: KindCopy,
-	Summary: "A device on the path has no scatter-gather: every payload byte is copied",
+	Summary: "A device without scatter-gather: all is copied",
 	Explanation: "A packet made of page fragments cannot be handed to a device without tx-scatter-gather. " +
 		"validate_xmit_skb linearizes single packets (__pskb_pull_tail), and skb_segment copies GSO " +
 		"packets with skb_copy_bits. TCP does not notice when sending, because sk_setup_caps always " +
@@ -66,7 +66,7 @@ var copyDevice = []Cause{{
 	Mechanisms: []Mechanism{AtLinearize, AtSegment, AtSend}, Predicted: true, Observed: true,
 }, {
 	ID: "no-tx-csum", Kind: KindCopy,
-	Summary: "A device on the path cannot checksum: payload is copied, then summed",
+	Summary: "A device cannot checksum: all is copied, then summed",
 	Explanation: "A software checksum over pages that may change must be made on a private copy: skb_checksum_help " +
 		"and skb_segment linearize every packet with the shared-fragment bit first. The device needs " +
 		"tx-checksum-ip-generic or the bit of the address family in use, and for IPv6 extension headers " +
@@ -80,7 +80,7 @@ var copyDevice = []Cause{{
 	Predicted: true, Reported: true, Observed: true,
 }, {
 	ID: "encap-features", Kind: KindCopy,
-	Summary: "Inside a tunnel the NIC offers fewer features than ethtool shows",
+	Summary: "Inside a tunnel the NIC offers less than it shows",
 	Explanation: "For encapsulated packets netif_skb_features keeps only what is in the device's hw_enc_features. " +
 		"Its default holds scatter-gather but no checksum offload (register_netdevice), so VXLAN, Geneve, " +
 		"GRE and IPIP payload is linearized and summed although the NIC shows checksum offload on.",
@@ -92,7 +92,7 @@ var copyDevice = []Cause{{
 	Predicted: true, Reported: true, Observed: true,
 }, {
 	ID: "vlan-features", Kind: KindCopy,
-	Summary: "For tagged packets the NIC offers fewer features than untagged ones",
+	Summary: "On VLANs the NIC offers less than untagged",
 	Explanation: "netif_skb_features keeps only the device's vlan_features for tagged packets, and a VLAN device " +
 		"shows the intersection (vlan_dev_fix_features). A NIC whose driver leaves scatter-gather or " +
 		"checksum out of vlan_features copies on the VLAN and not beside it.",
@@ -125,7 +125,7 @@ var copyUDP = []Cause{{
 	Predicted: true, Reported: true, Observed: true,
 }, {
 	ID: "udp-corked", Kind: KindCopy,
-	Summary: "Datagrams built with MSG_MORE or UDP_CORK are copied at send",
+	Summary: "Datagrams built with MSG_MORE or UDP_CORK are copied",
 	Explanation: "A datagram that may still grow gets no device checksum, and without one __ip_append_data copies " +
 		"the pages. UDP_SEGMENT is the exception.",
 	Shows: "Every MSG_ZEROCOPY completion says COPIED.",
@@ -135,7 +135,7 @@ var copyUDP = []Cause{{
 	Reported: true, Observed: true,
 }, {
 	ID: "udp-linear-head", Kind: KindCopy,
-	Summary: "The first bytes of a zero-copy datagram are copied into the packet head",
+	Summary: "The start of a zero-copy datagram is copied",
 	Explanation: "__ip_append_data of 5.10 allocates MAX_HEADER bytes of linear space for a zero-copy datagram and " +
 		"fills it with the start of the payload, about 100 bytes. The rest stays in the user's pages.",
 	Shows:   "Nothing: completions say not copied.",
@@ -143,7 +143,7 @@ var copyUDP = []Cause{{
 	Kernels: "read in 5.10; gone in 6.1", Mechanisms: []Mechanism{AtSend}, Predicted: true, Observed: true,
 }, {
 	ID: "ip-fragment", Kind: KindCopy,
-	Summary: "IP fragmentation copies the payload into each fragment",
+	Summary: "IP fragmentation copies payload into each fragment",
 	Explanation: "ip_do_fragment and ip6_fragment first complete the checksum in software (skb_checksum_help, " +
 		"which linearizes), then ip_frag_next copies each fragment with skb_copy_bits. It happens when a " +
 		"packet without DF is longer than the MTU of its route.",

@@ -3,7 +3,7 @@ package probe
 // copyObserver are copies made because someone else looks at the packets.
 var copyObserver = []Cause{{
 	ID: "packet-tap", Kind: KindCopy,
-	Summary: "A packet capture on this host makes every zero-copy send copy",
+	Summary: "A packet capture makes every zero-copy send copy",
 	Explanation: "A packet socket for all protocols (ETH_P_ALL), on the device or on any, gets a clone of each " +
 		"packet in dev_queue_xmit_nit, or on receive in __netif_receive_skb_core. The clone of a " +
 		"MSG_ZEROCOPY or SEND_ZC packet is copied first (skb_copy_ubufs), even if the socket's filter " +
@@ -29,7 +29,7 @@ var copyObserver = []Cause{{
 	Kernels: "verified 5.10 to 7.3", Mechanisms: []Mechanism{AtClone}, Reported: true, Observed: true,
 }, {
 	ID: "tun-tap", Kind: KindCopy,
-	Summary: "Packets that leave through tun or tap are copied to the program behind it",
+	Summary: "tun and tap copy packets for the program behind them",
 	Explanation: "tun_net_xmit makes zero-copy packets private (skb_copy_ubufs); the virtual machine monitor or " +
 		"VPN program then reads each packet by tun_put_user, a second copy that plain packets pay as " +
 		"well. macvtap is read the same way.",
@@ -40,7 +40,7 @@ var copyObserver = []Cause{{
 	Predicted: true, Reported: true, Observed: true,
 }, {
 	ID: "packet-ring-clone", Kind: KindCopy,
-	Summary: "Cloned PACKET_TX_RING and vhost zero-copy packets are copied",
+	Summary: "Cloned PACKET_TX_RING or vhost packets are copied",
 	Explanation: "skb_clone calls skb_orphan_frags, which copies packets without the DONT_ORPHAN flag: those of " +
 		"PACKET_TX_RING and of vhost zero-copy. Any clone does it: a tap, tc mirred, bridge flooding, a " +
 		"timestamp; in 7.3 also virtio_net without transmit NAPI.",
@@ -52,7 +52,7 @@ var copyObserver = []Cause{{
 // copyLocal are copies of packets that stay on this machine.
 var copyLocal = []Cause{{
 	ID: "loopback-delivery", Kind: KindCopy, Expected: true,
-	Summary: "The receiver is on this machine: zero-copy packets are copied on delivery",
+	Summary: "The receiver is on this machine: copied on delivery",
 	Explanation: "A packet with user pages that enters an IP stack of this machine (through lo, to an own address, " +
 		"over veth, macvlan or a bridge) is copied before a socket may queue it: skb_orphan_frags_rx " +
 		"calls skb_copy_ubufs, in __netif_receive_skb_core to 6.12, in ip_local_deliver_finish and " +
@@ -65,7 +65,7 @@ var copyLocal = []Cause{{
 	Predicted: true, Reported: true, Observed: true,
 }, {
 	ID: "veth-routed-ingress", Kind: KindCopy,
-	Summary: "A container's zero-copy packets are copied where the host routes them",
+	Summary: "The host copies what it routes for a container",
 	Explanation: "To 6.12 __netif_receive_skb_core copies (skb_copy_ubufs) any zero-copy packet that it hands to " +
 		"an IP handler, even if the packet is then forwarded to a NIC. Bridges, macvlan and tc BPF " +
 		"redirects run earlier and keep the pages.",
@@ -79,7 +79,7 @@ var copyLocal = []Cause{{
 // copyProcessing are copies made by packet processing on the way out.
 var copyProcessing = []Cause{{
 	ID: "nfqueue", Kind: KindCopy,
-	Summary: "A netfilter queue segments and copies every packet it takes",
+	Summary: "A netfilter queue copies every packet it takes",
 	Explanation: "Without NFQA_CFG_F_GSO nfqnl_enqueue_packet segments with no features at all (skb_gso_segment " +
 		"with 0), which copies and sums the payload. The program then reads each packet by a further " +
 		"copy.",
@@ -90,7 +90,7 @@ var copyProcessing = []Cause{{
 	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSegment}, Observed: true,
 }, {
 	ID: "nat-helper", Kind: KindCopy,
-	Summary: "A connection-tracking helper rewrites payload (FTP, SIP, IRC)",
+	Summary: "A conntrack helper rewrites payload (FTP, SIP, IRC)",
 	Explanation: "__nf_nat_mangle_tcp_packet, nf_nat_mangle_udp_packet and the FTP and SIP helpers make the whole " +
 		"packet writable (skb_ensure_writable, skb_linearize). Only flows that a helper was assigned to " +
 		"are concerned.",
@@ -99,7 +99,7 @@ var copyProcessing = []Cause{{
 	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtLinearize}, Observed: true,
 }, {
 	ID: "checksum-fill", Kind: KindCopy,
-	Summary: "A CHECKSUM rule or tc csum action sums, and so linearizes, the payload",
+	Summary: "A CHECKSUM rule or tc csum linearizes the payload",
 	Explanation: "xt_CHECKSUM calls skb_checksum_help, and tc's csum action pulls and sums the payload. Shared " +
 		"pages are linearized first.",
 	Shows: "`iptables-save -t mangle` shows -j CHECKSUM; `tc -s filter show dev DEV egress` shows csum.",
@@ -108,7 +108,7 @@ var copyProcessing = []Cause{{
 	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtLinearize}, Observed: true,
 }, {
 	ID: "tcpmss", Kind: KindCopy,
-	Summary: "A TCPMSS rule that is not limited to SYN makes packets writable",
+	Summary: "A TCPMSS rule not limited to SYN copies packets",
 	Explanation: "xt_TCPMSS calls skb_ensure_writable for the whole packet (tcpmss_mangle_packet). Rules limited " +
 		"to SYN touch no payload.",
 	Shows: "`iptables-save -t mangle` shows -j TCPMSS without --tcp-flags SYN.",
@@ -155,7 +155,7 @@ var copyProcessing = []Cause{{
 	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtCrypto}, Predicted: true, Observed: true,
 }, {
 	ID: "ovs-upcall", Kind: KindCopy,
-	Summary: "Open vSwitch copies the first packets of a flow to user space",
+	Summary: "Open vSwitch copies a flow's first packets",
 	Explanation: "Packets without a flow entry are segmented (queue_gso_packets) and copied to ovs-vswitchd by " +
 		"netlink. Once the flow is installed the kernel forwards pages.",
 	Shows: "`ovs-dpctl show` counts missed lookups.",
@@ -164,7 +164,7 @@ var copyProcessing = []Cause{{
 	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSegment}, Observed: true,
 }, {
 	ID: "xdp-generic", Kind: KindCopy,
-	Summary: "A generic XDP program on the receiving local device linearizes packets",
+	Summary: "Generic XDP on a local receiving device linearizes",
 	Explanation: "netif_receive_generic_xdp needs linear, private packets: it linearizes, or from 6.12 on copies " +
 		"by skb_cow_data_for_xdp. It concerns packets received on this machine, over lo, veth or tun, and " +
 		"so always zero-copy packets.",
@@ -175,7 +175,7 @@ var copyProcessing = []Cause{{
 	Predicted: true, Reported: true, Observed: true,
 }, {
 	ID: "veth-xdp", Kind: KindCopy,
-	Summary: "A native XDP program on a veth peer copies every packet",
+	Summary: "Native XDP on a veth peer copies every packet",
 	Explanation: "veth_convert_skb_to_xdp_buff copies non-linear packets into page-pool pages (skb_pp_cow_data) " +
 		"before the program runs. It also takes TSO from the sending end.",
 	Shows: "`ip link show DEV` on the peer says xdp; completions say not copied although everything was.",
@@ -217,7 +217,7 @@ var copyBelow = []Cause{{
 	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtDriver}, Predicted: true, Observed: true,
 }, {
 	ID: "swiotlb-bounce", Kind: KindCopy,
-	Summary: "DMA goes through bounce buffers: every byte is copied below all else",
+	Summary: "DMA goes through bounce buffers: all is copied",
 	Explanation: "swiotlb_map copies into the bounce pool when the device cannot reach the memory. That is so in " +
 		"confidential guests (SEV, TDX) for all DMA, with swiotlb=force, and when the device's DMA mask " +
 		"is smaller than the memory.",

@@ -3,7 +3,7 @@ package probe
 // copySocket are copies that the state or protocol of the socket causes.
 var copySocket = []Cause{{
 	ID: "no-so-zerocopy", Kind: KindCopy,
-	Summary: "MSG_ZEROCOPY on a socket without SO_ZEROCOPY is silently an ordinary send",
+	Summary: "Without SO_ZEROCOPY, MSG_ZEROCOPY is silently ignored",
 	Explanation: "tcp_sendmsg_locked and __ip_append_data ignore MSG_ZEROCOPY unless the socket has SO_ZEROCOPY " +
 		"set. The payload is copied, and no completion will ever come: a program that waits for one " +
 		"hangs.",
@@ -13,7 +13,7 @@ var copySocket = []Cause{{
 	Kernels: "verified 6.18; read 5.10 to 7.3", Mechanisms: []Mechanism{AtSend}, Observed: true,
 }, {
 	ID: "fastopen-or-unconnected", Kind: KindCopy,
-	Summary: "Data sent with the SYN, or before a route exists, is copied",
+	Summary: "Data sent with the SYN or before a route is copied",
 	Explanation: "tcp_send_syn_data copies the payload of a SYN (MSG_FASTOPEN, TCP_FASTOPEN_CONNECT). A first " +
 		"write before the socket has a route finds no scatter-gather in sk_route_caps, and " +
 		"tcp_sendmsg_locked copies.",
@@ -22,7 +22,7 @@ var copySocket = []Cause{{
 	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSend}, Reported: true, Observed: true,
 }, {
 	ID: "ulp", Kind: KindCopy,
-	Summary: "An upper-layer protocol on the socket, or a failed try, ends zero-copy",
+	Summary: "An upper-layer protocol on the socket ends zero-copy",
 	Explanation: "Setting TCP_ULP clears SOCK_SUPPORT_ZC in __tcp_set_ulp, even when the protocol's own set-up " +
 		"then fails (\"tls\" on an unconnected socket: ENOTCONN). From then on io_uring SEND_ZC is " +
 		"refused on this socket for good, and kTLS sockets refuse MSG_ZEROCOPY.",
@@ -32,7 +32,7 @@ var copySocket = []Cause{{
 	Kernels: "verified 6.1 to 7.3", Mechanisms: []Mechanism{AtSend}, Reported: true, Observed: true,
 }, {
 	ID: "sockmap", Kind: KindCopy,
-	Summary: "A BPF sockmap with a message program copies what the socket sends",
+	Summary: "A BPF sockmap program makes the socket copy",
 	Explanation: "tcp_bpf_sendmsg copies user data into sk_msg pages (sk_msg_memcopy_from_iter) for the program to " +
 		"look at. MSG_ZEROCOPY is accepted and dropped; adding the socket also clears SOCK_SUPPORT_ZC " +
 		"(sock_replace_proto).",
@@ -63,7 +63,7 @@ var copySocket = []Cause{{
 	Kernels: "verified 5.10 to 7.3", Mechanisms: []Mechanism{AtSend}, Reported: true, Observed: true,
 }, {
 	ID: "ktls-hw-copy", Kind: KindCopy,
-	Summary: "kTLS in the NIC still copies the plaintext into records",
+	Summary: "kTLS in the NIC still copies plaintext into records",
 	Explanation: "tls_push_data copies payload into record pages (tls_device_copy_data) for every send, and for " +
 		"sendfile unless TLS_TX_ZEROCOPY_RO was set on the socket. With that option sendfile hands " +
 		"page-cache pages to the NIC, which encrypts them on the way out.",
@@ -74,7 +74,7 @@ var copySocket = []Cause{{
 	Kernels: "read 5.10 to 7.3 (the option from 6.1)", Mechanisms: []Mechanism{AtCrypto}, Observed: true,
 }, {
 	ID: "ktls-hw-fallback", Kind: KindCopy,
-	Summary: "A kTLS offload socket left by another device: the CPU encrypts again",
+	Summary: "kTLS left its device: the CPU copies and encrypts",
 	Explanation: "When packets leave by a device other than the one that holds the keys (route change, tc " +
 		"redirect, bond failover), tls_validate_xmit_skb calls tls_sw_fallback, which copies and encrypts " +
 		"each packet. It happens without a word to the application.",
@@ -83,7 +83,7 @@ var copySocket = []Cause{{
 	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtCrypto}, Observed: true,
 }, {
 	ID: "vsock-partial", Kind: KindCopy,
-	Summary: "A vsock message too large for credit or ring is copied",
+	Summary: "A vsock message too large for its ring is copied",
 	Explanation: "virtio_transport_can_zcopy accepts a message only if it fits the peer's credit and its pages fit " +
 		"the transmit virtqueue, and if it starts at the beginning of its first buffer. Any other message " +
 		"is copied at send.",
@@ -96,7 +96,7 @@ var copySocket = []Cause{{
 // copySource are copies made while reading the source.
 var copySource = []Cause{{
 	ID: "copy-splice-read", Kind: KindCopy,
-	Summary: "The source has no page cache: sendfile and splice copy from it",
+	Summary: "The source has no page cache: splice reads copy",
 	Explanation: "Sources without page-cache pages are read into fresh pages: copy_splice_read from 6.12 on, " +
 		"read_iter into pipe pages before. These are procfs, sysfs, character devices, DAX files, CIFS " +
 		"mounts in direct mode, and CephFS files without cache capabilities.",
@@ -106,7 +106,7 @@ var copySource = []Cause{{
 	Kernels: "verified 6.18; read 5.10 to 7.3", Mechanisms: []Mechanism{AtSpliceRead}, Predicted: true, Observed: true,
 }, {
 	ID: "odirect-source", Kind: KindCopy,
-	Summary: "The source is open O_DIRECT: the cache is bypassed, pages are read afresh",
+	Summary: "The source is open O_DIRECT: pages are read afresh",
 	Explanation: "copy_splice_read allocates pages and reads into them with O_DIRECT. On disk file systems that is " +
 		"device DMA and no CPU copy, but every call reads the disk again; on tmpfs it is a memcpy.",
 	Shows:   "No error; disk reads for data that was just read, and possibly EINVAL for unaligned offsets.",
@@ -114,7 +114,7 @@ var copySource = []Cause{{
 	Kernels: "verified 6.18; read 5.10 to 7.3", Mechanisms: []Mechanism{AtSpliceRead}, Observed: true,
 }, {
 	ID: "fuse-direct-io", Kind: KindCopy,
-	Summary: "A FUSE file in direct-io mode is copied from its daemon",
+	Summary: "A FUSE file in direct-io mode is copied",
 	Explanation: "To 6.1 splice reads of a file opened with FOPEN_DIRECT_IO ask the daemon each time, which " +
 		"copies. From 6.12 on fuse_splice_read does not look at the flag and uses the page cache: no " +
 		"copy, but see stale-source.",
@@ -123,7 +123,7 @@ var copySource = []Cause{{
 	Kernels: "read 5.10 and 6.1", Mechanisms: []Mechanism{AtSpliceRead}, Observed: true,
 }, {
 	ID: "socket-linear-splice", Kind: KindCopy,
-	Summary: "Splice from a socket copies the part of a packet that is not in pages",
+	Summary: "Splice from a socket copies what is not in pages",
 	Explanation: "__skb_splice_bits copies received payload that sits in the packet head (linear_to_page) when the " +
 		"head is kmalloc memory or cloned: small packets, receive copybreak, drivers without page " +
 		"fragments. Sockets without splice_read (UDP, raw, unix datagram) are copied whole.",
@@ -133,7 +133,7 @@ var copySource = []Cause{{
 	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSpliceRead}, Observed: true,
 }, {
 	ID: "udp-splice-copy", Kind: KindCopy,
-	Summary: "sendfile and splice into UDP copy instead of passing pages",
+	Summary: "sendfile and splice into UDP copy",
 	Explanation: "udp_sendpage of 6.1 hands pages to udp_sendmsg, whose __ip_append_data has no branch for them " +
 		"and copies. From 6.12 on only a device without scatter-gather makes it copy.",
 	Shows:   "Nothing: the datagram arrives.",

@@ -3,7 +3,7 @@ package probe
 // causesHazard send wrong data, or lose it, where a copy would have been right.
 var causesHazard = []Cause{{
 	ID: "early-completion", Kind: KindHazard,
-	Summary: "With TCP MTU probing on, completions come before the data is acknowledged",
+	Summary: "With TCP MTU probing completions come too early",
 	Explanation: "A path-MTU probe takes over page references without the completion record (tcp_clone_payload), " +
 		"and freeing the packets it was made from completes them (tcp_eat_one_skb) while the probe still " +
 		"points at the user's pages. A buffer reused on completion, as documented, changes what is sent " +
@@ -17,7 +17,7 @@ var causesHazard = []Cause{{
 	Predicted: true, Observed: true,
 }, {
 	ID: "udp-splice-csum-loss", Kind: KindHazard,
-	Summary: "UDP datagrams spliced from odd-sized parts leave with a wrong checksum",
+	Summary: "UDP spliced from odd-sized parts is dropped",
 	Explanation: "skb_splice_csum_page adds page checksums at an offset that does not advance inside the loop. Any " +
 		"odd-sized part that is not the last spoils the sum, and the receiver drops the datagram. It " +
 		"takes a software checksum: above the MTU, corked, or no offload. sendfile from an odd file " +
@@ -28,7 +28,7 @@ var causesHazard = []Cause{{
 	Kernels: "verified 6.12 and 6.18; not on 5.10, 6.1 and 7.3", Mechanisms: []Mechanism{AtSend}, Predicted: true,
 }, {
 	ID: "udp-sendfile-loss", Kind: KindHazard,
-	Summary: "sendfile of more than one datagram into UDP returns success and sends nothing",
+	Summary: "sendfile into UDP reports success and sends nothing",
 	Explanation: "sendfile holds MSG_MORE until its last round, so all pages go into one datagram. On 5.10 and 6.1 " +
 		"the page that overflows it makes udp_sendpage drop everything corked before, and the call " +
 		"returns the bytes it had taken. Later kernels fail with EMSGSIZE.",
@@ -37,7 +37,7 @@ var causesHazard = []Cause{{
 	Kernels: "verified 5.10 and 6.1; EMSGSIZE on 6.12 to 7.3", Mechanisms: []Mechanism{AtSend}, Predicted: true,
 }, {
 	ID: "live-source", Kind: KindHazard,
-	Summary: "A file that changes while it is sent goes out changed, or mixed",
+	Summary: "A file that changes while it is sent goes out mixed",
 	Explanation: "sendfile, splice and MSG_ZEROCOPY from a mapping send the page-cache pages themselves, and TCP " +
 		"keeps them until they are acknowledged. Writing to the file in that time changes what is sent; a " +
 		"retransmission may differ from the first transmission. Checksums are computed late and stay " +
@@ -49,7 +49,7 @@ var causesHazard = []Cause{{
 	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSpliceRead}, Predicted: true,
 }, {
 	ID: "stale-source", Kind: KindHazard,
-	Summary: "sendfile from FUSE direct-io or a shared folder may send old contents",
+	Summary: "FUSE or shared folders: old contents may be sent",
 	Explanation: "From 6.12 on fuse_splice_read does not honour FOPEN_DIRECT_IO and splices from the page cache, " +
 		"which nobody keeps up to date in that mode. Shared folders of virtual machines and some network " +
 		"file systems have the same fault: the other side changes the file, the cached pages stay.",
@@ -59,7 +59,7 @@ var causesHazard = []Cause{{
 	Kernels: "read 6.12 and 7.3", Mechanisms: []Mechanism{AtSpliceRead}, Predicted: true,
 }, {
 	ID: "truncated-tail", Kind: KindHazard,
-	Summary: "A mapped file cut short while it is sent goes out padded with zeros",
+	Summary: "A mapped file cut short goes out padded with zeros",
 	Explanation: "Truncation zeroes the rest of the last page in place. MSG_ZEROCOPY from a mapping then sends " +
 		"those zeros with success; pages wholly past the new end fail with EFAULT. sendfile checks the " +
 		"size each round and returns short.",

@@ -3,7 +3,7 @@ package probe
 // causesNote copy nothing by themselves; they are advice.
 var causesNote = []Cause{{
 	ID: "gso-software", Kind: KindNote,
-	Summary: "Packets are segmented in software: more CPU, but no copy",
+	Summary: "Segments are made in software: more CPU, no copy",
 	Explanation: "Without TSO or USO, or above the device's gso_max_size and gso_max_segs, __skb_gso_segment cuts " +
 		"large packets before the driver. With scatter-gather and checksum offload it only takes page " +
 		"references.",
@@ -12,7 +12,7 @@ var causesNote = []Cause{{
 	Kernels: "verified 5.10 to 7.3", Mechanisms: []Mechanism{AtSegment}, Predicted: true, Observed: true,
 }, {
 	ID: "qdisc-segment", Kind: KindNote,
-	Summary: "The queueing discipline cuts large packets: more CPU, but no copy",
+	Summary: "The qdisc cuts large packets: more CPU, no copy",
 	Explanation: "tbf, cake with split-gso and taprio call skb_gso_segment with scatter-gather kept, so pages are " +
 		"only referenced. netem with corrupt also linearizes and sums, which is a copy.",
 	Shows: "`tc -s qdisc show dev DEV` names the discipline.",
@@ -29,7 +29,7 @@ var causesNote = []Cause{{
 	Kernels: "verified 6.18", Mechanisms: []Mechanism{AtSend}, Observed: true,
 }, {
 	ID: "pipe-slots", Kind: KindNote,
-	Summary: "Pipes are small, so splice and sendfile need many rounds",
+	Summary: "Pipes are small: splice and sendfile take many rounds",
 	Explanation: "sendfile works through an internal pipe of 16 pages. A user above fs.pipe-user-pages-soft " +
 		"without CAP_SYS_RESOURCE gets pipes of 2 pages (alloc_pipe_info), sendfile's included, and " +
 		"nothing tells the program. More rounds, not more copies.",
@@ -39,7 +39,7 @@ var causesNote = []Cause{{
 	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSpliceRead}, Predicted: true, Observed: true,
 }, {
 	ID: "cold-file", Kind: KindNote,
-	Summary: "The file is not in the page cache: the disk sets the pace",
+	Summary: "The file is not cached: the disk sets the pace",
 	Explanation: "sendfile and splice wait for missing pages to be read in. It is no copy, but a blocking call and " +
 		"a cold cache hide what zero-copy gains.",
 	Shows:   "`zcprobe probe --dir DIR` says how much is cached; sendfile blocks on reads.",
@@ -55,7 +55,7 @@ var causesNote = []Cause{{
 	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtDriver}, Observed: true,
 }, {
 	ID: "tap-capture", Kind: KindNote,
-	Summary: "A packet capture copies for itself, in the sender's time",
+	Summary: "A capture copies for itself, in the sender's time",
 	Explanation: "tpacket_rcv and packet_rcv copy up to the capture's snapshot length of every packet that its " +
 		"filter accepts, in the softirq that sends. It slows sendfile as well, which otherwise only " +
 		"shares its pages with the capture's clone.",
@@ -74,7 +74,7 @@ var causesNote = []Cause{{
 	Kernels: "verified 6.18", Mechanisms: []Mechanism{AtSend}, Observed: true,
 }, {
 	ID: "cork-missing", Kind: KindNote,
-	Summary: "A small header before sendfile waits for an acknowledgement",
+	Summary: "A small header before sendfile waits for an ACK",
 	Explanation: "A header sent by itself and then a sendfile make two writes in a row. Nagle's algorithm holds " +
 		"the second until the first is acknowledged, about 40 ms with delayed acknowledgements.",
 	Shows:   "Responses take 40 ms and more on a kept-alive connection.",
@@ -82,7 +82,7 @@ var causesNote = []Cause{{
 	Kernels: "verified 6.18", Mechanisms: []Mechanism{AtSend}, Observed: true,
 }, {
 	ID: "small-splice", Kind: KindNote,
-	Summary: "splice moves little per call, so system calls cost more than a copy",
+	Summary: "splice moves too little per call to pay",
 	Explanation: "A pipe holds 16 pages unless it was enlarged, and a proxy that splices what just arrived moves a " +
 		"few packets per call. Below some ten KiB per call a read/write loop is cheaper.",
 	Shows: "Many splice calls that return 8 KiB or less.",
@@ -91,7 +91,7 @@ var causesNote = []Cause{{
 	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSpliceRead}, Observed: true,
 }, {
 	ID: "copy-loop", Kind: KindNote,
-	Summary: "The program moves a file or stream by a read/write loop",
+	Summary: "The program moves data by a read/write loop",
 	Explanation: "Two copies and two calls per buffer where sendfile or splice would do. In Go the cause is often " +
 		"a wrapper around the connection or file: io.Copy uses sendfile and splice only between unwrapped " +
 		"*net.TCPConn and *os.File values, and http.ServeFileFS never does.",

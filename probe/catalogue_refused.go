@@ -3,7 +3,7 @@ package probe
 // causesRefused are calls that the kernel refuses.
 var causesRefused = []Cause{{
 	ID: "memlock-limit", Kind: KindRefused,
-	Summary: "Zero-copy sends fail because too much memory is locked",
+	Summary: "Sends fail: too much memory is locked",
 	Explanation: "Each MSG_ZEROCOPY send charges its pages plus two to the user's locked memory " +
 		"(mm_account_pinned_pages), shared per user id with io_uring, AF_XDP and perf. Above " +
 		"RLIMIT_MEMLOCK the send is refused unless the process has CAP_IPC_LOCK in the initial user " +
@@ -17,7 +17,7 @@ var causesRefused = []Cause{{
 	Predicted: true, Reported: true, Observed: true,
 }, {
 	ID: "optmem-limit", Kind: KindRefused,
-	Summary: "Too many completions are outstanding for the socket's option memory",
+	Summary: "Sends fail: too many completions are outstanding",
 	Explanation: "Each unfinished or unread notification takes about 0.8 KiB of option memory (sock_omalloc), " +
 		"capped by net.core.optmem_max: 20480 bytes by default in 5.10 and 6.1, 131072 from 6.12 on. On " +
 		"6.18 the value can be read and set per network namespace.",
@@ -29,7 +29,7 @@ var causesRefused = []Cause{{
 	Predicted: true, Reported: true, Observed: true,
 }, {
 	ID: "gup-efault", Kind: KindRefused,
-	Summary: "The memory cannot be pinned, so a zero-copy send fails",
+	Summary: "Sends fail: the memory cannot be pinned",
 	Explanation: "MSG_ZEROCOPY pins user pages (__zerocopy_sg_from_iter). Memory that cannot be pinned, as " +
 		"memfd_secret, device mappings (VM_PFNMAP, VM_IO) and pages beyond the end of a mapped file, is " +
 		"refused; there is no fallback copy.",
@@ -38,7 +38,7 @@ var causesRefused = []Cause{{
 	Kernels: "verified 6.18; read 5.10 to 7.3", Mechanisms: []Mechanism{AtSend}, Reported: true, Observed: true,
 }, {
 	ID: "udp-sendfile-emsgsize", Kind: KindRefused,
-	Summary: "sendfile of more than one datagram into UDP is refused",
+	Summary: "sendfile of more than a datagram is refused",
 	Explanation: "sendfile holds MSG_MORE until its last round, so everything must fit one datagram of 65507 " +
 		"bytes. 6.12 and later refuse the rest; splice leaves its data in the pipe. Older kernels lose " +
 		"it: see udp-sendfile-loss.",
@@ -58,7 +58,7 @@ var causesRefused = []Cause{{
 	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSend}, Reported: true, Observed: true,
 }, {
 	ID: "fast-path-refused", Kind: KindRefused,
-	Summary: "sendfile, splice or copy_file_range was refused and the program copies itself",
+	Summary: "A call was refused, so the program copies itself",
 	Explanation: "The kernel refuses pairs of descriptors that it cannot connect: a pipe or socket as sendfile " +
 		"source, procfs files without read_iter, hugetlbfs, an O_APPEND target, copy_file_range across " +
 		"file systems. Many programs and libraries then fall back to read and write in silence.",

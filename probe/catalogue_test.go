@@ -61,8 +61,8 @@ func TestEveryCauseIsComplete(t *testing.T) {
 			if !regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`).MatchString(c.ID) {
 				t.Error("id is not lower case words joined by dashes")
 			}
-			if n := utf8.RuneCountInString(c.Summary); n == 0 || n > 80 || strings.ContainsAny(c.Summary, "\n`") {
-				t.Errorf("summary has %d characters, want one plain line of at most 80", n)
+			if n := utf8.RuneCountInString(c.Summary); n == 0 || n > 53 || strings.ContainsAny(c.Summary, "\n`") {
+				t.Errorf("summary has %d characters, want one plain line of at most 53, beside the longest id in 80 columns", n)
 			}
 			if n := len(sentences.FindAllString(c.Explanation, -1)); n < 2 || n > 5 {
 				t.Errorf("explanation has %d sentences", n)
