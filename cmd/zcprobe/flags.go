@@ -223,7 +223,7 @@ func known(f *probe.Facts, o probe.Options) error {
 	return as(kindDevice, fmt.Errorf("no network device %s", o.Dev))
 }
 
-// completeDevices offers the names of devices.
+// completeNothing keeps the shell from offering files where none belong.
 func completeNothing(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return nil, cobra.ShellCompDirectiveNoFileComp
 }
