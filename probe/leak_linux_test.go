@@ -4,7 +4,6 @@ import (
 	"os"
 	"runtime"
 	"testing"
-	"time"
 )
 
 // lockedMemory is what the kernel holds against this process's limits, in bytes.
@@ -25,9 +24,8 @@ func lockedMemory(t *testing.T) uint64 {
 // goroutine or locked memory is left.
 func TestFunctestsLeakNothing(t *testing.T) {
 	h := readProcess(liveSources())
-	locked := lockedMemory(t)
 	runTests(t.Context(), &h) // what the runtime opens once
-	fds, routines := openDescriptors(t), runtime.NumGoroutine()
+	fds, routines, locked := openDescriptors(t), runtime.NumGoroutine(), lockedMemory(t)
 	for range 5 {
 		runTests(t.Context(), &h)
 	}
@@ -37,12 +35,8 @@ func TestFunctestsLeakNothing(t *testing.T) {
 	if n := runtime.NumGoroutine(); n > routines {
 		t.Errorf("%d goroutines before, %d after", routines, n)
 	}
-	// A ring gives its memory back a moment after it is closed.
-	for range 100 {
-		if lockedMemory(t) <= locked {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
+	// At once: limits are read right after the tests.
+	if n := lockedMemory(t); n != locked || n != 0 {
+		t.Errorf("%d bytes of locked memory before, %d after", locked, n)
 	}
-	t.Errorf("%d bytes of locked memory before, %d after", locked, lockedMemory(t))
 }
