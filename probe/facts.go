@@ -191,6 +191,7 @@ type RouteQuery struct {
 	HasID bool   `json:"has_uid,omitempty"`
 	Proto uint8  `json:"proto,omitempty"` // IPPROTO_TCP or IPPROTO_UDP
 	Port  uint16 `json:"port,omitempty"`  // destination port
+	Match bool   `json:"match,omitempty"` // for the route with all its next hops, not for one packet's way
 }
 
 // RouteAnswer is the kernel's answer to one query.
@@ -208,6 +209,15 @@ type RouteAnswer struct {
 	// Forwarding: the namespace forwards packets of the address family; set
 	// for queries with an IIF, nil if it could not be read.
 	Forwarding *bool `json:"forwarding,omitempty"`
+	// NextHops are those of a route with several, for queries with Match.
+	NextHops []NextHop `json:"next_hops"`
+}
+
+// NextHop is one of several ways that a route may take.
+type NextHop struct {
+	OIF     int    `json:"oif"`
+	Gateway string `json:"gateway" addr:"ip"`
+	Encap   string `json:"encap"`
 }
 
 // NeighbourQuery asks for the link-layer address of Addr on device Dev or, if

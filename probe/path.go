@@ -133,9 +133,32 @@ func (w *walker) follow(q *PathQuery, proto uint8) RouteAnswer {
 	case a.Errno != "" || !sendable(a.Type):
 		return a
 	}
-	src := cmp.Or(a.PrefSrc, q.From)
-	w.out(a, flight{dst: dst, src: src, v6: isV6(dst)}, nil)
+	fl := flight{dst: dst, src: cmp.Or(a.PrefSrc, q.From), v6: isV6(dst)}
+	w.out(a, fl, nil)
+	if a.Type == routeUnicast {
+		w.otherHops(a, fl)
+	}
 	return a
+}
+
+// otherHops follows the packets of other connections to the same destination,
+// where the route has several next hops.
+func (w *walker) otherHops(a RouteAnswer, fl flight) {
+	q := a.Query
+	q.Match = true
+	m, err := w.r.route(q)
+	if err != nil || m.Errno != "" || len(m.NextHops) < 2 {
+		return
+	}
+	w.note("the route has %d next hops and each connection takes one of them: all are judged", len(m.NextHops))
+	for _, h := range m.NextHops {
+		if h.OIF == a.OIF && h.Gateway == a.Gateway {
+			continue
+		}
+		b := a
+		b.OIF, b.Gateway, b.Encap = h.OIF, h.Gateway, h.Encap
+		w.out(b, fl, nil)
+	}
 }
 
 // zone returns the device that the zone of a link-local address names, by its
@@ -242,7 +265,7 @@ func socketMTU(a RouteAnswer, ways []way) int {
 	mtu := 0
 	for _, w := range ways {
 		if len(w) > 0 && w[0].kind == legSend {
-			mtu = w[0].link.MTU
+			mtu = max(w[0].link.MTU, 0)
 			break
 		}
 	}

@@ -196,7 +196,7 @@ func (r *livePath) route(q RouteQuery) (RouteAnswer, error) {
 // askRoute asks the kernel for the route of a's query.
 func (r *livePath) askRoute(a *RouteAnswer) error {
 	q := a.Query
-	req := sys.RouteRequest{OIF: q.OIF, IIF: q.IIF, Mark: q.Mark, Proto: q.Proto, Port: q.Port}
+	req := sys.RouteRequest{OIF: q.OIF, IIF: q.IIF, Mark: q.Mark, Proto: q.Proto, Port: q.Port, Match: q.Match}
 	var err error
 	if req.Dst, err = netip.ParseAddr(q.Dst); err != nil {
 		return err
@@ -216,6 +216,9 @@ func (r *livePath) askRoute(a *RouteAnswer) error {
 		}
 		a.Type, a.OIF, a.MTU = routeTypeName(route.Type), route.OIF, route.MTU
 		a.Gateway, a.PrefSrc, a.Encap = addrText(route.Gateway), addrText(route.PrefSrc), encapName(route.Encap)
+		for _, h := range route.NextHops {
+			a.NextHops = append(a.NextHops, NextHop{OIF: h.OIF, Gateway: addrText(h.Gateway), Encap: encapName(h.Encap)})
+		}
 		if q.IIF != 0 {
 			a.Forwarding = readForwarding(req.Dst)
 		}

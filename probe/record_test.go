@@ -23,7 +23,7 @@ func grownFacts() *Facts {
 	for _, s := range []*string{
 		&f.Networks[0].Links[0].TunLocal, &f.Networks[0].Links[0].TunRemote, &f.Routes[0].Query.Dst, &f.Routes[0].Query.Src,
 		&f.Routes[0].Gateway, &f.Routes[0].PrefSrc, &f.Paths[0].Addr, &f.Paths[0].From,
-		&f.Paths[0].Addrs[0], &f.Neighbours[0].Query.Addr, &f.Neighbours[0].Dst,
+		&f.Paths[0].Addrs[0], &f.Neighbours[0].Query.Addr, &f.Neighbours[0].Dst, &f.Routes[0].NextHops[0].Gateway,
 	} {
 		*s = "10.0.0.5"
 	}

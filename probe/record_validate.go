@@ -73,6 +73,14 @@ func (a *RouteAnswer) validate() error {
 	if !within(0, math.MaxInt32, a.OIF, a.MTU, a.Query.OIF, a.Query.IIF) {
 		return fmt.Errorf("a negative or enormous interface index or MTU")
 	}
+	for _, h := range a.NextHops {
+		if !within(0, math.MaxInt32, h.OIF) {
+			return fmt.Errorf("a next hop with a negative or enormous interface index")
+		}
+		if err := checkAddrs(h.Gateway); err != nil {
+			return err
+		}
+	}
 	return checkAddrs(a.Query.Dst, a.Query.Src, a.Gateway, a.PrefSrc)
 }
 

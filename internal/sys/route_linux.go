@@ -22,6 +22,10 @@ type RouteRequest struct {
 	UID   *uint32 // nil: that of the caller
 	Proto uint8   // IPPROTO_TCP, IPPROTO_UDP, or 0; Linux 4.17
 	Port  uint16  // destination port, or 0
+
+	// Match asks for the route that matches, with all its next hops, instead of
+	// the way one packet takes; Linux 4.13.
+	Match bool
 }
 
 // Route is the kernel's answer. Where there are several next hops it is the one
@@ -33,6 +37,16 @@ type Route struct {
 	PrefSrc netip.Addr
 	MTU     int    // RTAX_MTU, of the route or learned; 0: the device's
 	Encap   uint16 // LWTUNNEL_ENCAP_*, 0: none
+
+	// NextHops are those of a route with several; set for requests with Match.
+	NextHops []NextHop
+}
+
+// NextHop is one of the ways that a route may take.
+type NextHop struct {
+	OIF     int
+	Gateway netip.Addr // not valid: the destination is on the link
+	Encap   uint16
 }
 
 // Route types; rtnetlink(7).
@@ -81,6 +95,9 @@ func (r RouteRequest) encode() ([]byte, error) {
 	}
 	b := make([]byte, unix.SizeofRtMsg)
 	b[0], b[1] = addrFamily(r.Dst), byte(r.Dst.BitLen())
+	if r.Match {
+		binary.NativeEndian.PutUint32(b[8:], unix.RTM_F_FIB_MATCH)
+	}
 	b = AppendNetlinkAttr(b, unix.RTA_DST, r.Dst.AsSlice())
 	if r.Src.IsValid() {
 		b[2] = byte(r.Src.BitLen())
@@ -123,27 +140,20 @@ func ParseRoute(b []byte) (Route, error) {
 		return Route{}, fmt.Errorf("route of %d bytes: %w", len(b), io.ErrUnexpectedEOF)
 	}
 	r := Route{Type: b[7]}
+	var hop NextHop
 	err := EachNetlinkAttr(b[unix.SizeofRtMsg:], func(typ uint16, v []byte) error {
 		var err error
 		switch typ {
 		case unix.RTA_OIF:
-			r.OIF, err = attrIndex(v)
-		case unix.RTA_GATEWAY:
-			r.Gateway, err = attrAddr(v)
-		case unix.RTA_VIA: // struct rtvia: family, then an address of it
-			if len(v) < 2 {
-				return io.ErrUnexpectedEOF
-			}
-			r.Gateway, err = attrAddr(v[2:])
+			hop.OIF, err = attrIndex(v)
 		case unix.RTA_PREFSRC:
 			r.PrefSrc, err = attrAddr(v)
 		case unix.RTA_METRICS:
 			r.MTU, err = metricMTU(v)
-		case unix.RTA_ENCAP_TYPE:
-			if len(v) < 2 {
-				return io.ErrUnexpectedEOF
-			}
-			r.Encap = binary.NativeEndian.Uint16(v)
+		case unix.RTA_MULTIPATH:
+			r.NextHops, err = parseNextHops(v)
+		default:
+			err = hop.attr(typ, v)
 		}
 		if err != nil {
 			return fmt.Errorf("route attribute %d: %w", typ, err)
@@ -153,7 +163,53 @@ func ParseRoute(b []byte) (Route, error) {
 	if err != nil {
 		return Route{}, err
 	}
+	r.OIF, r.Gateway, r.Encap = hop.OIF, hop.Gateway, hop.Encap
 	return r, nil
+}
+
+// attr takes an attribute that routes and each of their next hops may have.
+func (h *NextHop) attr(typ uint16, v []byte) (err error) {
+	switch typ {
+	case unix.RTA_GATEWAY:
+		h.Gateway, err = attrAddr(v)
+	case unix.RTA_VIA: // struct rtvia: family, then an address of it
+		if len(v) < 2 {
+			return io.ErrUnexpectedEOF
+		}
+		h.Gateway, err = attrAddr(v[2:])
+	case unix.RTA_ENCAP_TYPE:
+		if len(v) < 2 {
+			return io.ErrUnexpectedEOF
+		}
+		h.Encap = binary.NativeEndian.Uint16(v)
+	}
+	return err
+}
+
+// parseNextHops parses RTA_MULTIPATH, a list of struct rtnexthop with
+// attributes.
+func parseNextHops(b []byte) ([]NextHop, error) {
+	var hops []NextHop
+	for len(b) > 0 {
+		if len(b) < unix.SizeofRtNexthop {
+			return nil, io.ErrUnexpectedEOF
+		}
+		length := int(binary.NativeEndian.Uint16(b))
+		if length < unix.SizeofRtNexthop || length > len(b) {
+			return nil, fmt.Errorf("next hop of %d bytes in %d: %w", length, len(b), io.ErrUnexpectedEOF)
+		}
+		index, err := attrIndex(b[4:])
+		if err != nil {
+			return nil, err
+		}
+		hop := NextHop{OIF: index}
+		if err := EachNetlinkAttr(b[unix.SizeofRtNexthop:length], hop.attr); err != nil {
+			return nil, err
+		}
+		hops = append(hops, hop)
+		b = b[min(align4(length), len(b)):]
+	}
+	return hops, nil
 }
 
 // attrIndex reads an interface index, which the kernel keeps positive.

@@ -3,6 +3,7 @@ package sys
 import (
 	"encoding/hex"
 	"net/netip"
+	"reflect"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -16,12 +17,13 @@ func FuzzParseRoute(f *testing.F) {
 	route = AppendNetlinkAttr(route, unix.RTA_VIA, append([]byte{10, 0}, make([]byte, 16)...))
 	route = AppendNetlinkAttr(route, unix.RTA_METRICS, AppendNetlinkAttr(nil, unix.RTAX_MTU, []byte{0xdc, 5, 0, 0}))
 	route = AppendNetlinkAttr(route, unix.RTA_ENCAP_TYPE, []byte{1, 0})
+	route = AppendNetlinkAttr(route, unix.RTA_MULTIPATH, append(AppendNetlinkAttr([]byte{16, 0, 0, 0, 7, 0, 0, 0}, unix.RTA_GATEWAY, []byte{192, 0, 2, 1}), 8, 0, 0, 0, 8, 0, 0, 0))
 	f.Add(route)
 	f.Add(route[:len(route)-3])
 	f.Add(make([]byte, unix.SizeofRtMsg-1))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := ParseRoute(b)
-		if err != nil && r != (Route{}) {
+		if err != nil && !reflect.DeepEqual(r, Route{}) {
 			t.Fatalf("%+v with error %v", r, err)
 		}
 		if r.OIF < 0 || r.MTU < 0 {
@@ -56,12 +58,16 @@ func TestParseRoute(t *testing.T) {
 	msg = AppendNetlinkAttr(msg, unix.RTA_ENCAP_TYPE, []byte{6, 0})
 	via := netip.MustParseAddr("fe80::1")
 	msg = AppendNetlinkAttr(msg, unix.RTA_VIA, append([]byte{unix.AF_INET6, 0}, via.AsSlice()...))
+	hops := AppendNetlinkAttr([]byte{16, 0, 0, 0, 7, 0, 0, 0}, unix.RTA_GATEWAY, []byte{192, 0, 2, 1})
+	hops = append(hops, 8, 0, 0, 0, 8, 0, 0, 0)
+	msg = AppendNetlinkAttr(msg, unix.RTA_MULTIPATH, hops)
 	got, err := ParseRoute(msg)
 	want := Route{
 		Type: RouteUnicast, OIF: 7, Gateway: via, PrefSrc: netip.MustParseAddr("192.0.2.5"),
 		MTU: 1400, Encap: 6,
+		NextHops: []NextHop{{OIF: 7, Gateway: netip.MustParseAddr("192.0.2.1")}, {OIF: 8}},
 	}
-	if err != nil || got != want {
+	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v\nwant %+v", got, err, want)
 	}
 	for _, bad := range []string{

@@ -27,9 +27,8 @@ const (
 
 	UringEnterGetevents = 1 // IORING_ENTER_GETEVENTS
 
-	UringRegisterBuffers   = 0 // IORING_REGISTER_BUFFERS
-	UringUnregisterBuffers = 1 // IORING_UNREGISTER_BUFFERS
-	UringRegisterProbe     = 8 // IORING_REGISTER_PROBE, Linux 5.6
+	UringRegisterBuffers = 0 // IORING_REGISTER_BUFFERS
+	UringRegisterProbe   = 8 // IORING_REGISTER_PROBE, Linux 5.6
 
 	UringOffSQRing = 0
 	UringOffSQEs   = 0x10000000
