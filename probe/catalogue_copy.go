@@ -88,7 +88,7 @@ var copyDevice = []Cause{{
 		"usual hint. MSG_ZEROCOPY completions say COPIED.",
 	Remedy: "Use a NIC with tunnel offload and see that it is on: `ethtool -K DEV tx-udp_tnl-segmentation on " +
 		"tx-udp_tnl-csum-segmentation on`. Otherwise send with write through the tunnel.",
-	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtLinearize, AtSegment},
+	Kernels: "verified 5.10 to 7.3", Mechanisms: []Mechanism{AtLinearize, AtSegment},
 	Predicted: true, Reported: true, Observed: true,
 }, {
 	ID: "vlan-features", Kind: KindCopy,
@@ -99,7 +99,7 @@ var copyDevice = []Cause{{
 	Shows: "`ethtool -k VLANDEV` shows the features off; the parent shows them on.",
 	Remedy: "`ethtool -K VLANDEV sg on tx on`; where they are fixed off, use the untagged device or send with " +
 		"write.",
-	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtLinearize, AtSegment},
+	Kernels: "verified 5.10 to 7.3", Mechanisms: []Mechanism{AtLinearize, AtSegment, AtSend},
 	Predicted: true, Observed: true,
 }, {
 	ID: "ndo-features-check", Kind: KindCopy,

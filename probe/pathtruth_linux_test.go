@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -61,49 +60,6 @@ func predictIn(t *testing.T, ns *testenv.NetNS, to string) *PathReport {
 		t.Fatalf("path to %s: %s", to, r.Error)
 	}
 	return r
-}
-
-// row returns the prediction for one kind of transfer: the first with a size
-// of at least atLeast.
-func row(t *testing.T, r *PathReport, api, proto, source string, atLeast uint64) APIReport {
-	t.Helper()
-	for _, a := range r.APIs {
-		if a.API == api && a.Protocol == proto && a.Source == source && a.SizeBytes >= atLeast {
-			return a
-		}
-	}
-	t.Fatalf("no row for %s %s of %s, %d bytes", proto, api, source, atLeast)
-	return APIReport{}
-}
-
-// hopNames returns the devices of a path, those of other namespaces after a
-// colon.
-func hopNames(r *PathReport) string {
-	var names []string
-	for _, h := range r.Hops {
-		name := h.Device
-		if h.NetNS != "" {
-			name = ":" + name
-		}
-		names = append(names, name)
-	}
-	return strings.Join(names, " ")
-}
-
-// causeIDs lists the ids of copies, in order.
-func causeIDs(a APIReport) string {
-	var ids []string
-	for _, c := range a.Causes {
-		ids = append(ids, c.ID)
-	}
-	return strings.Join(ids, " ")
-}
-
-func copiesOf(a APIReport) string {
-	if a.Copies == nil {
-		return "unknown"
-	}
-	return fmt.Sprint(*a.Copies)
 }
 
 // sendLoan sends one datagram with MSG_ZEROCOPY from a namespace, in segments

@@ -35,6 +35,9 @@ const (
 	udpMax6 = 65535 - 8
 )
 
+// assumedMTU makes the rows where there is no device to ask: Ethernet's.
+const assumedMTU = 1500
+
 const udpMaxSegments = 64 // UDP_MAX_SEGMENTS to 6.8; 128 since
 
 func tcpTransfers(v6 bool) []transfer {
@@ -71,6 +74,9 @@ func udpTransfers(v6 bool, mtu int) []transfer {
 	zc := "msg_zerocopy.udp4"
 	if v6 {
 		zc = "msg_zerocopy.udp6"
+	}
+	if mtu == 0 {
+		mtu = assumedMTU
 	}
 	at := udpPayload(v6, mtu)
 	var rows []transfer
