@@ -26,6 +26,7 @@ var childTasks = map[string]func(t *testing.T, arg json.RawMessage) any{
 	"taps":      childTaps,
 	"memlock":   childMemlock,
 	"limits":    childLimits,
+	"pipes":     childPipes,
 	"kernel":    childKernel,
 	"network":   childNetwork,
 	"dir":       childDir,

@@ -225,8 +225,9 @@ func (j *limitJudge) pipe() Check {
 		}
 		c.Evidence = append(c.Evidence, Evidence{v.name, strconv.FormatUint(*v.value, 10)})
 	}
-	mayGrow := j.f.CapPipe != nil && *j.f.CapPipe
-	noPages := j.f.CapPipePages != nil && *j.f.CapPipePages
+	yes := func(b *bool) bool { return b != nil && *b }
+	initial := yes(j.f.InitUserNS) // a capability in another namespace lifts nothing
+	mayGrow, noPages := initial && yes(j.f.CapPipe), initial && yes(j.f.CapPipePages)
 	wantPages := mulCap(j.load.Connections, pipeSlots)
 	c.Status, c.Causes = Warn, []string{"pipe-slots"}
 	switch {

@@ -296,6 +296,53 @@ func TestOptmemTrial(t *testing.T) {
 	}
 }
 
+// As many pipes as are said have all their slots, and the next one has two.
+func TestPipesAreTrue(t *testing.T) {
+	testenv.Root(t)
+	var r struct {
+		Facts LimitFacts
+		Whole int // pipes before the first small one
+		Small int // its bytes
+	}
+	runChild(t, nil, "pipes", nil, &r, asUser(uint32(1<<20+os.Getpid()*16+14)))
+	soft := judgeLimits(&Facts{Limits: r.Facts}, Options{}).PipeUserSoftPages
+	if soft == nil {
+		t.Fatal("no soft limit to try")
+	}
+	for connections, want := range map[int]CheckStatus{r.Whole: Pass, r.Whole + 1: Warn} {
+		c := checkNamed(judgeLimits(&Facts{Limits: r.Facts}, Options{Load: Load{Connections: uint64(connections)}}), "limit.pipe")
+		if c.Status != want {
+			t.Errorf("%d pipes are whole; of %d: %+v", r.Whole, connections, c)
+		}
+	}
+	if r.Small != 2*os.Getpagesize() {
+		t.Errorf("pipe %d has %d bytes", r.Whole+1, r.Small)
+	}
+}
+
+func childPipes(t *testing.T, _ json.RawMessage) any {
+	var r struct {
+		Facts        LimitFacts
+		Whole, Small int
+	}
+	r.Facts = limitsHere(t, Options{})
+	for range 8000 {
+		p, err := sys.Pipe()
+		if err != nil {
+			t.Fatalf("after %d pipes: %v", r.Whole, err)
+		}
+		if r.Small, err = sys.PipeSize(p[0]); err != nil {
+			t.Fatal(err)
+		}
+		if r.Small != pipeSlots*os.Getpagesize() {
+			return r
+		}
+		r.Whole++
+	}
+	t.Fatalf("%d pipes, all whole", r.Whole)
+	return nil
+}
+
 // The limits of another process are its own, in its own namespace.
 func TestLimitsOfAnotherProcess(t *testing.T) {
 	ours, theirs := testenv.NewNetNS(t), testenv.NewNetNS(t)

@@ -93,6 +93,8 @@ func TestJudgeLimits(t *testing.T) {
 		{name: "pipe small, may grow", edit: []func(*LimitFacts){root, sysctl("fs.pipe-max-size", "65536")}, check: "pipe", want: Pass},
 		{name: "pipes soft", edit: []func(*LimitFacts){sysctl("fs.pipe-user-pages-soft", "1024")}, check: "pipe", want: Warn, detail: "after 64 pipes", remedy: "soft=1600"},
 		{name: "pipes soft, exempt", edit: []func(*LimitFacts){root, sysctl("fs.pipe-user-pages-soft", "1024")}, check: "pipe", want: Pass},
+		{name: "pipes soft, root of a user namespace", edit: []func(*LimitFacts){root, sysctl("fs.pipe-user-pages-soft", "1024"), func(f *LimitFacts) { f.InitUserNS = new(false) }},
+			check: "pipe", want: Warn},
 		{name: "pipes hard", edit: []func(*LimitFacts){sysctl("fs.pipe-user-pages-hard", "160")}, check: "pipe", want: Warn, detail: "at most 10 pipes"},
 		{name: "pipes not read", edit: []func(*LimitFacts){func(f *LimitFacts) { delete(f.Sysctls, "fs.pipe-user-pages-soft") }}, check: "pipe", want: Unknown},
 	} {
