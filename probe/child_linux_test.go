@@ -27,6 +27,7 @@ var childTasks = map[string]func(t *testing.T, arg json.RawMessage) any{
 	"memlock":   childMemlock,
 	"limits":    childLimits,
 	"pipes":     childPipes,
+	"look":      childLook,
 	"kernel":    childKernel,
 	"network":   childNetwork,
 	"dir":       childDir,

@@ -244,29 +244,38 @@ const mincoreMost = 1 << 30
 
 // cachedBytes returns how much of a file is in the page cache.
 func cachedBytes(fd int, info sys.FileInfo) (n uint64, source string, err error) {
-	page := uint64(os.Getpagesize())
 	if info.Size == 0 {
 		return 0, "cachestat", nil
 	}
 	pages, err := sys.CachedPages(fd)
 	if err == nil {
-		return pages * page, "cachestat", nil
+		return pages * uint64(os.Getpagesize()), "cachestat", nil
 	}
 	// Where mincore may not tell, it says that everything is there.
 	if uid := os.Geteuid(); uid != 0 && uint32(uid) != info.UID || info.Size > mincoreMost {
 		return 0, "", err
 	}
-	m, mapErr := sys.Mmap(fd, 0, int(info.Size), sys.ProtRead, sys.MapShared)
-	if mapErr != nil {
-		return 0, "", errors.Join(err, mapErr)
-	}
-	defer sys.Munmap(m)
-	there := make([]byte, (info.Size+page-1)/page)
-	if mErr := sys.Mincore(m, there); mErr != nil {
+	n, mErr := mincoreBytes(fd, info.Size)
+	if mErr != nil {
 		return 0, "", errors.Join(err, mErr)
+	}
+	return n, "mincore", nil
+}
+
+// mincoreBytes is cachedBytes for kernels before 6.5.
+func mincoreBytes(fd int, size uint64) (n uint64, err error) {
+	page := uint64(os.Getpagesize())
+	m, err := sys.Mmap(fd, 0, int(size), sys.ProtRead, sys.MapShared)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, sys.Munmap(m)) }()
+	there := make([]byte, (size+page-1)/page)
+	if err := sys.Mincore(m, there); err != nil {
+		return 0, err
 	}
 	for _, b := range there {
 		n += uint64(b&1) * page
 	}
-	return n, "mincore", nil
+	return n, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/zcprobe/zcprobe/internal/sys"
 	"github.com/zcprobe/zcprobe/internal/testenv"
 	"golang.org/x/sys/unix"
 )
@@ -204,7 +206,7 @@ func TestDirFileSystems(t *testing.T) {
 					t.Errorf("%s: %+v", id, o)
 				}
 			}
-			if !mapsEqual(r.Before, r.After) {
+			if !maps.Equal(r.Before, r.After) {
 				t.Errorf("files before\n%v\nafter\n%v", r.Before, r.After)
 			}
 			if len(r.Opened) > 0 || r.Descriptors != 0 {
@@ -234,4 +236,83 @@ func TestDirFileSystems(t *testing.T) {
 	}
 }
 
-func mapsEqual(a, b map[string]string) bool { return fmt.Sprint(a) == fmt.Sprint(b) }
+// cachestat and mincore agree, on what is there and on what is not.
+func TestCachedBytes(t *testing.T) {
+	const size = 40*4096 + 1
+	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(make([]byte, size)); err != nil {
+		t.Fatal(err)
+	}
+	fd := int(f.Fd())
+	check := func(want uint64) {
+		t.Helper()
+		got, source, err := cachedBytes(fd, sys.FileInfo{Size: size, UID: uint32(os.Geteuid())})
+		m, mErr := mincoreBytes(fd, size)
+		if err != nil || mErr != nil || got != want || m != want {
+			t.Errorf("%d bytes by %s, %d by mincore, %v, %v; want %d", got, source, m, err, mErr, want)
+		}
+	}
+	check(41 * 4096)
+	if err := errors.Join(f.Sync(), unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)); err != nil {
+		t.Fatal(err)
+	}
+	if magic, err := sys.FSMagic(fd); err != nil || fsMagics[magic] != "tmpfs" { // which has no other place
+		check(0)
+	}
+}
+
+func TestSendTally(t *testing.T) {
+	is := func(s string) func() []byte { return func() []byte { return []byte(s) } }
+	var tally sendTally
+	tally.add("sendfile", []byte("abc"), nil, []byte("abc"), nil)
+	tally.add("sendfile", []byte("abx"), nil, []byte("abc"), is("abc"))
+	tally.add("sendfile", []byte("ab"), nil, []byte("abc"), is("abc")) // short
+	tally.add("sendfile", []byte("abx"), nil, []byte("abc"), is("abx"))
+	tally.add("sendfile", []byte("ab"), nil, []byte("abc"), is("ab")) // cut meanwhile
+	tally.add("sendfile", nil, sys.Wrap("sendfile", unix.EINVAL), []byte("abc"), nil)
+	tally.add("sendfile", nil, errNoProgress, []byte("abc"), nil)
+	o := tally.outcome("dir.sendfile")
+	want := map[string]int64{"equal": 1, "differ": 2, "changed": 2, "refused": 2, "bytes": 3}
+	if !maps.Equal(o.Seen, want) || o.Steps[0].Errno != "EINVAL" || o.NotTried != "" {
+		t.Errorf("%+v, want %v", o, want)
+	}
+	if o := new(sendTally).outcome("dir.splice"); o.NotTried == "" || len(o.Steps) > 0 {
+		t.Errorf("nothing tried: %+v", o)
+	}
+}
+
+// What may not be read is said, and what is no directory.
+func TestDirDenied(t *testing.T) {
+	testenv.Root(t)
+	dir := t.TempDir()
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755),
+		os.WriteFile(filepath.Join(dir, "secret"), []byte("x"), 0o600), os.Mkdir(filepath.Join(dir, "closed"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	look := func(path string) Feature {
+		var d DirFacts
+		runChild(t, nil, "look", path, &d, asNobody)
+		return featureNamed(judgeDirs(&Facts{Dirs: []DirFacts{d}}), "dir.sendfile")
+	}
+	if f := look(dir); f.Status != UnknownFeature || !strings.Contains(f.Detail, "1 could not be opened") {
+		t.Errorf("a file of another user: %+v", f)
+	}
+	if f := look(filepath.Join(dir, "closed")); f.Status != Denied || !strings.Contains(f.Detail, "permission denied") {
+		t.Errorf("a directory of another user: %+v", f)
+	}
+	if f := look(filepath.Join(dir, "secret")); f.Status != UnknownFeature || !strings.Contains(f.Detail, "not a directory") {
+		t.Errorf("a file: %+v", f)
+	}
+}
+
+func childLook(t *testing.T, arg json.RawMessage) any {
+	var path string
+	if err := json.Unmarshal(arg, &path); err != nil {
+		t.Fatal(err)
+	}
+	return readDir(t.Context(), liveSources(), path, false)
+}

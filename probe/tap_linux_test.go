@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -321,5 +322,19 @@ func TestTapsUnprivileged(t *testing.T) {
 	})
 	if !elsewhere {
 		t.Errorf("the capture of the other namespace was not seen: %+v, errors %q", f.Taps, f.Errors)
+	}
+}
+
+// In a PID namespace of its own, a process cannot know what it does not see.
+func TestTapsHiddenNamespaces(t *testing.T) {
+	ns := testenv.NewNetNS(t)
+	var f TapFacts
+	runChild(t, ns, "taps", nil, &f, func(cmd *exec.Cmd) { cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID })
+	if !f.Complete || !slices.Contains(f.Hidden, "?") || f.NamespacesHidden == 0 || f.GlobalList == nil {
+		t.Errorf("facts %+v", f)
+	}
+	got, why, _ := tapEffect(&Facts{Taps: f}, "", "lo")
+	if want := new(false); f.GlobalList != nil && !*f.GlobalList && !sameBool(got, want) || f.GlobalList != nil && *f.GlobalList && got != nil {
+		t.Errorf("copies %s (%s), global list %s", showBool(got), why, showBool(f.GlobalList))
 	}
 }
