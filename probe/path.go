@@ -16,7 +16,6 @@ type pathJudge struct {
 	features map[string]Feature
 	ways     []way // those of the protocol that is being predicted
 	mtu      int   // of the socket
-	least    int   // of the path
 	route    RouteAnswer
 	blocked  string // why nothing can be sent at all, or ""
 }

@@ -130,7 +130,7 @@ func (p *pathJudge) blocker(c PathCause, k Cause) PathBlocker {
 				continue
 			}
 			b.NetNS = g.net
-			if r := featureRemedy(g.link, c.ID); r != "" {
+			if r := featureRemedy(g.net, g.link, c.ID); r != "" {
 				b.Remedy = r
 			}
 			return b
@@ -141,7 +141,7 @@ func (p *pathJudge) blocker(c PathCause, k Cause) PathBlocker {
 
 // featureRemedy is the command that switches on what a device lacks, or why
 // none can.
-func featureRemedy(l *Link, id string) string {
+func featureRemedy(net string, l *Link, id string) string {
 	var names []string
 	short := ""
 	switch id {
@@ -153,7 +153,13 @@ func featureRemedy(l *Link, id string) string {
 		return ""
 	}
 	for _, n := range names {
-		if l.Features[n].Available && !l.Features[n].NeverChanged {
+		switch s := l.Features[n]; {
+		case !s.Available || s.NeverChanged:
+		case s.Requested:
+			return fmt.Sprintf("it is requested, and driver %s of %s does not grant it: use another device, or send with write", l.Driver, l.Name)
+		case net != "":
+			return "in " + netName(net) + ": " + ethtoolCommand(l.Name, short)
+		default:
 			return ethtoolCommand(l.Name, short)
 		}
 	}

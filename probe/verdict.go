@@ -219,7 +219,7 @@ func judgeVerdict(r *Report) Verdict {
 	egress := r.EgressDevices()
 	status := Pass
 	for _, b := range r.Blockers {
-		status = status.Worse(b.Status)
+		status = status.Worse(b.gravity())
 	}
 	if len(egress) == 0 && status != Fail {
 		return Verdict{Unknown, "No device that leads out of this host is up, so nothing can be said about sending from it."}
@@ -233,22 +233,39 @@ func judgeVerdict(r *Report) Verdict {
 		over = "to " + r.Path.Destination
 		to = over
 	}
-	switch status {
-	case Fail:
-		return Verdict{Fail, lead(r.Blockers[0]) + clause(r.Blockers[0]) + more(r.Blockers, Fail)}
-	case Unknown:
-		return Verdict{Unknown, "Could not tell whether zero-copy works " + to + ": " + clause(r.Blockers[0]) + more(r.Blockers, Unknown)}
-	case Warn:
-		return Verdict{Warn, "Zero-copy works " + over + ", but: " + clause(r.Blockers[0]) + more(r.Blockers, Warn)}
+	i := slices.IndexFunc(r.Blockers, func(b Check) bool { return b.gravity() == status })
+	if i < 0 {
+		return Verdict{Pass, "Nothing stands in the way of zero-copy " + over + "."}
 	}
-	return Verdict{Pass, "Nothing stands in the way of zero-copy " + over + "."}
+	first := r.Blockers[i]
+	why := clause(first) + more(r.Blockers, status)
+	switch {
+	case status == Fail:
+		return Verdict{Fail, lead(first) + why}
+	case status == Unknown:
+		return Verdict{Unknown, "Could not tell whether zero-copy works " + to + ": " + why}
+	case first.udpHazard():
+		return Verdict{Warn, "Zero-copy over TCP works " + over + ", but over UDP can lose data: " + why}
+	}
+	return Verdict{Warn, "Zero-copy works " + over + ", but: " + why}
+}
+
+// udpHazard reports whether c is a way in which UDP alone loses data.
+func (c Check) udpHazard() bool { return strings.HasPrefix(c.ID, "hazard.udp-") }
+
+// gravity is what a blocker means for the one line about the host. UDP that
+// loses data is a failure of its own, in the list and in preflight, but leaves
+// TCP as good as it was.
+func (c Check) gravity() CheckStatus {
+	if c.udpHazard() && c.Status == Fail {
+		return Warn
+	}
+	return c.Status
 }
 
 // lead says what a failed condition does to zero-copy.
 func lead(c Check) string {
 	switch {
-	case strings.HasPrefix(c.ID, "hazard.udp-"):
-		return "Zero-copy over UDP can send wrong data: "
 	case strings.HasPrefix(c.ID, "hazard."):
 		return "Zero-copy can send wrong data: "
 	case c.ID == "limit.memlock" || c.ID == "limit.optmem":
@@ -284,7 +301,7 @@ var deviceWords = map[string]string{
 func more(bs []Check, s CheckStatus) string {
 	n := -1
 	for _, b := range bs {
-		if b.Status == s {
+		if b.gravity() == s {
 			n++
 		}
 	}

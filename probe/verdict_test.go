@@ -84,7 +84,14 @@ func TestVerdict(t *testing.T) {
 		{"a hazard of UDP comes last", func(r *Report) {
 			r.Hazards = []Hazard{{ID: "udp-sendfile-loss", Status: Fail, Detail: "x"}}
 			r.TapChecks[0].Status = Fail
-		}, Fail, "Zero-copy is blocked: tap.none; and 1 more."},
+		}, Fail, "Zero-copy is blocked: tap.none."},
+		{"a hazard of UDP leaves TCP as good as it was", func(r *Report) {
+			r.Hazards = []Hazard{{ID: "udp-sendfile-loss", Status: Fail, Detail: "x"}}
+		}, Warn, "Zero-copy over TCP works over eth0, but over UDP can lose data: x."},
+		{"a hazard of UDP does not hide what is unknown", func(r *Report) {
+			r.Hazards = []Hazard{{ID: "udp-sendfile-loss", Status: Fail, Detail: "x"}}
+			r.TapChecks[0] = Check{ID: "tap.none", Status: Unknown, Detail: "y"}
+		}, Unknown, "Could not tell whether zero-copy works over eth0: y."},
 		{"fail before unknown before warn", func(r *Report) {
 			r.Limits.Checks = []Check{{ID: "limit.pipe", Status: Warn}, {ID: "limit.optmem", Status: Unknown}, {ID: "limit.memlock", Status: Fail, Detail: "m"}}
 		}, Fail, "Zero-copy will fail under load: m."},
