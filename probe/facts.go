@@ -78,7 +78,7 @@ type Outcome struct {
 // Step is one system call of a functional test and its result.
 type Step struct {
 	Op    string `json:"op"`              // as strace would name it: "setsockopt SO_ZEROCOPY"
-	Errno string `json:"errno,omitempty"` // "EOPNOTSUPP"; "" is success
+	Errno string `json:"errno,omitempty"` // "EOPNOTSUPP", or in words what else went wrong; "" is success
 	Value string `json:"value,omitempty"` // what came back, for people
 	// Prep: the step only prepares the test; its failure says nothing about
 	// the feature. Such steps are noted only when they fail.

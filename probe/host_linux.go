@@ -23,6 +23,7 @@ import (
 // process are read from its first thread.
 func readHost(s *sources) HostFacts {
 	h := readProcess(s)
+	h.readCiphers(s)
 	h.readConfig(s)
 	h.readModules(s)
 	return h
@@ -164,7 +165,11 @@ func (h *HostFacts) readNetworkFamilies(s *sources) {
 	case len(h.Protocols) > 0:
 		h.IPv6 = new(false)
 	}
-	// Absent without CONFIG_CRYPTO; then there is no cipher either.
+}
+
+// readCiphers looks for algorithms that are loaded. The file is absent without
+// CONFIG_CRYPTO; then there is no cipher either.
+func (h *HostFacts) readCiphers(s *sources) {
 	if b, err := readHostFile(s.proc, "crypto"); err == nil {
 		h.Ciphers = parseCiphers(b, hostCiphers)
 	} else if !errors.Is(err, fs.ErrNotExist) {

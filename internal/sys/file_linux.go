@@ -22,12 +22,6 @@ func Read(fd int, p []byte) (int, error) {
 	return n, Wrap("read", err)
 }
 
-// Write writes at the descriptor's position.
-func Write(fd int, p []byte) (int, error) {
-	n, err := unix.Write(fd, p)
-	return n, Wrap("write", err)
-}
-
 // Pread reads at an offset.
 func Pread(fd int, p []byte, off int64) (int, error) {
 	n, err := unix.Pread(fd, p, off)

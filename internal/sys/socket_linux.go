@@ -30,7 +30,6 @@ const (
 	SolTLS     = unix.SOL_TLS
 	SolPacket  = unix.SOL_PACKET
 	SolXDP     = unix.SOL_XDP
-	SolVsock   = unix.SOL_VSOCK
 	SoZerocopy = unix.SO_ZEROCOPY // Linux 4.14 for TCP, 5.0 for UDP, 6.7 for vsock
 	SoMeminfo  = unix.SO_MEMINFO  // nine uint32, Linux 4.12
 	SoError    = unix.SO_ERROR
@@ -59,7 +58,6 @@ const (
 
 // Message flags and poll(2) events.
 const (
-	MsgErrqueue = unix.MSG_ERRQUEUE
 	MsgMore     = unix.MSG_MORE
 	MsgZerocopy = unix.MSG_ZEROCOPY
 

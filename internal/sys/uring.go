@@ -9,7 +9,6 @@ import (
 // Opcodes, flags and results of io_uring that sending uses; linux/io_uring.h.
 const (
 	UringOpNop       = 0
-	UringOpSend      = 26
 	UringOpSendZC    = 47 // Linux 6.0
 	UringOpSendmsgZC = 48 // Linux 6.1
 
