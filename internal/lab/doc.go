@@ -30,16 +30,16 @@
 // its direction when the sender has closed the other, or on [Sink.Finish], and
 // resets on [Sink.Reset]. Its MSS is that of the MTU; its window is large and,
 // unless it holds ([Sink.Hold]), always open; it uses window scaling, and neither
-// timestamps nor SACK. ACKs are cumulative and gather for 3 microseconds, as they
+// timestamps nor SACK. ACKs are cumulative and gather for 5 microseconds, as they
 // would behind a network card. Segments may come in any order: up to eight ranges
 // behind holes are kept, and nothing beyond a hole is acknowledged before the
 // hole is filled. As the kernel sends from two CPUs at a time and so reorders,
 // duplicate ACKs are sent only once 32 segments have come after a hole.
 //
-// Tail loss probes are off in the sender's namespace, because a busy machine lets
-// the acker wait for its CPU longer than they do. A wait of 200 milliseconds still
-// makes the sender retransmit. All else is as the kernel makes it in a new
-// namespace, and may be changed there; see [Sink.Do].
+// In the sender's namespace tail loss probes are off, and retransmission takes a
+// second instead of 200 milliseconds: a busy machine lets the acker wait for its
+// CPU that long, and packets are hardly ever lost here. All else is as the kernel
+// makes it in a new namespace, and may be changed there; see [Sink.Do].
 //
 // # What makes it lie
 //

@@ -23,8 +23,8 @@ type sinkBell struct {
 	Asleep  uint32
 	NotUsed [13]uint32
 	Popped  uint32
-	Idle    uint32
-	Pause   uint32
+	_       [4]byte
+	Empty   uint64
 }
 
 type sinkDatagrams struct {

@@ -209,12 +209,17 @@ func (s *Sink) Do(fn func() error) error { return s.wire.near.do(fn) }
 // Dial connects to the sink, from the sender's namespace. The network is tcp4,
 // tcp6, udp4 or udp6; tcp and udp are those of IPv4.
 func (s *Sink) Dial(ctx context.Context, network string) (net.Conn, error) {
-	addr := s.Addr4()
-	if network == "tcp6" || network == "udp6" {
+	var addr netip.Addr
+	switch network {
+	case "tcp", "tcp4", "udp", "udp4":
+		addr = s.Addr4()
+	case "tcp6", "udp6":
 		if s.wire.noIPv6 != nil {
 			return nil, fmt.Errorf("sink: dial %s: %w", network, s.wire.noIPv6)
 		}
 		addr = s.Addr6()
+	default:
+		return nil, fmt.Errorf("sink: dial: %w", net.UnknownNetworkError(network))
 	}
 	var c net.Conn
 	err := s.Do(func() (err error) {

@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/zcprobe/zcprobe/internal/testenv"
 )
 
@@ -103,8 +101,8 @@ func TestZeroCopy(t *testing.T) {
 			if f.Bytes != size*sends || f.Duplicates != 0 || f.Discarded != 0 || f.Held != 0 {
 				t.Errorf("the sink has %+v", f)
 			}
-			// Packets of more than half of 64 KiB, on average.
-			if f.Segments < size*sends/1500 || f.Packets > size*sends/(32<<10) {
+			// The sender makes packets of up to 64 KiB, less where it is slow.
+			if f.Segments < size*sends/1500 || f.Packets > f.Segments/4 {
 				t.Errorf("%d packets for %d segments", f.Packets, f.Segments)
 			}
 			if total := stats(t, s); total.TCP != f.Traffic || total.Acks != f.Acks {
@@ -137,8 +135,8 @@ func TestLargeSends(t *testing.T) {
 
 // TestWithoutScatterGather shows why the word of the kernel is not enough. A
 // device without scatter-gather makes it cut every packet into linear ones, and
-// so copy it, in skb_segment: the sink gets no packet of more than one segment.
-// Yet the completions say that nothing was copied.
+// so copy it: those of more than one segment in skb_segment, of which no
+// completion tells, those of one in __pskb_pull_tail, of which they do.
 func TestWithoutScatterGather(t *testing.T) {
 	ethtool := testenv.Tool(t, "ethtool")
 	s := newSink(t, Options{})
@@ -146,17 +144,20 @@ func TestWithoutScatterGather(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := dial(t, s, "tcp4")
-	const size, sends = 1 << 20, 50
-	got := zeroCopySends(t, c, make([]byte, size), sends)
-	if got.copied > got.done/10 {
-		t.Errorf("%d of %d sends were said to be copied: the kernel has learnt to tell", got.copied, got.done)
+	const mss, sends = 1460, 100
+	var one, two completions
+	for range sends { // each on its own, so that the kernel cuts it nowhere else
+		got := zeroCopySends(t, c, make([]byte, mss), 1)
+		one.done, one.copied = one.done+got.done, one.copied+got.copied
+		got = zeroCopySends(t, c, make([]byte, 2*mss), 1)
+		two.done, two.copied = two.done+got.done, two.copied+got.copied
 	}
-	f, err := s.Flow(c)
-	if err != nil {
-		t.Fatal(err)
+	if one.copied != sends || two.copied != 0 {
+		t.Errorf("said to be copied: %d of %d sends of one segment, %d of %d sends of two", one.copied, one.done, two.copied, two.done)
 	}
-	if f.Bytes != size*sends || f.Packets != f.Segments {
-		t.Errorf("%d bytes in %d packets of %d segments", f.Bytes, f.Packets, f.Segments)
+	f := eventually(t, s, c, "complete", func(f Flow) bool { return f.Bytes == 3*mss*sends })
+	if f.Packets != f.Segments {
+		t.Errorf("%d packets of %d segments", f.Packets, f.Segments)
 	}
 }
 
@@ -179,7 +180,10 @@ func TestManyConnections(t *testing.T) {
 	if !s.Addr6().IsValid() {
 		networks = networks[:1]
 	}
-	const connections = 200
+	connections := 200
+	if os.Getenv(testenv.GuestEnv) != "" {
+		connections = 40 // its processors are emulated
+	}
 	size := func(i int) int { return 100_000 + 1_000*i }
 	var all sync.WaitGroup
 	for i := range connections {
@@ -194,7 +198,8 @@ func TestManyConnections(t *testing.T) {
 				t.Error(err)
 			}
 			if err := closeBoth(c.(*net.TCPConn)); err != nil {
-				t.Error(err)
+				f, _ := s.Flow(c)
+				t.Errorf("%v: %+v", err, f)
 			}
 			f := eventually(t, s, c, "closed", hasState(Closed))
 			if f.Bytes != uint64(size(i)) || !f.FinReceived {
@@ -212,7 +217,7 @@ func TestManyConnections(t *testing.T) {
 		bytes += f.Bytes
 	}
 	got := stats(t, s)
-	if len(flows) != connections || got.Opened != connections || got.Closed != connections || got.TCP.Bytes != bytes {
+	if n := uint64(connections); len(flows) != connections || got.Opened != n || got.Closed != n || got.TCP.Bytes != bytes {
 		t.Errorf("%d flows of %d bytes, %+v", len(flows), bytes, got)
 	}
 }
@@ -349,21 +354,22 @@ func (n names) RemoteAddr() net.Addr { return n.remote }
 func TestHold(t *testing.T) {
 	const window = 100_000
 	s := newSink(t, Options{Window: window})
+	idle := dial(t, s, "tcp4")
 	for _, network := range []string{"tcp4", "tcp6"} {
 		c := dial(t, s, network)
-		const before = 10 * window
-		if _, err := c.Write(make([]byte, before)); err != nil {
+		const first = 10 * window
+		if _, err := c.Write(make([]byte, first)); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, s, c, "acknowledged", func(f Flow) bool { return tcpInfo(t, c).Unacked == 0 })
 		if err := s.Hold(); err != nil {
 			t.Fatal(err)
 		}
-		const size = 64 << 20 // more than a socket holds
+		data := make([]byte, 16<<20) // more than a socket holds
 		if err := c.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
 			t.Fatal(err)
 		}
-		n, err := c.Write(make([]byte, size))
+		n, err := c.Write(data)
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatalf("wrote %d bytes to a peer that does not read: %v", n, err)
 		}
@@ -373,80 +379,25 @@ func TestHold(t *testing.T) {
 		}
 		// All that was offered is taken, and no more than the rounding of
 		// windows adds to it, which are told in units of 2 bytes.
-		if took := f.Bytes - before; took < window-2*1460 || took > window+1000 {
+		if took := f.Bytes - first; took < window-2*1460 || took > window+1000 {
 			t.Errorf("the sink took %d bytes with a window of %d", took, window)
+		}
+		before, err := s.Flow(idle)
+		if err != nil {
+			t.Fatal(err)
 		}
 		if err := s.Release(); err != nil {
 			t.Fatal(err)
 		}
+		// Who would send nothing, and so not ask, is told too.
+		eventually(t, s, idle, "told", func(f Flow) bool { return f.Acks == before.Acks+1 })
 		if err := c.SetWriteDeadline(time.Time{}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Write(make([]byte, size-n)); err != nil {
+		if _, err := c.Write(data[n:]); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, s, c, "complete", func(f Flow) bool { return f.Bytes == before+size })
-	}
-}
-
-func TestDatagrams(t *testing.T) {
-	for _, network := range []string{"udp4", "udp6"} {
-		t.Run(network, func(t *testing.T) {
-			s := newSink(t, Options{})
-			c := dial(t, s, network).(*net.UDPConn)
-			headers := map[string]int{"udp4": 28, "udp6": 48}[network]
-			var want Traffic
-			for _, size := range []int{0, 1, 100, 1500 - headers} {
-				for range 250 {
-					if _, err := c.Write(make([]byte, size)); err != nil {
-						t.Fatal(err)
-					}
-					want.Bytes += uint64(size)
-					want.Packets++
-					want.Segments++
-				}
-			}
-			if f, err := s.Flow(c); err != nil || f.Traffic != want || stats(t, s).UDP != want {
-				t.Fatalf("got %+v, %v, totals %+v, want %+v", f, err, stats(t, s), want)
-			}
-			// Datagrams that the device would cut, and one that IP does.
-			const gso, segment = 56_000, 1400
-			blocking(t, c, func(fd int) {
-				if err := unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT, segment); err != nil {
-					t.Fatal(err)
-				}
-			})
-			if _, err := c.Write(make([]byte, gso)); err != nil {
-				t.Fatal(err)
-			}
-			want.Bytes, want.Packets, want.Segments = want.Bytes+gso, want.Packets+1, want.Segments+gso/segment
-			blocking(t, c, func(fd int) {
-				if err := unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT, 0); err != nil {
-					t.Fatal(err)
-				}
-			})
-			if f, err := s.Flow(c); err != nil || f.Traffic != want {
-				t.Fatalf("after GSO: got %+v, %v, want %+v", f, err, want)
-			}
-			if _, err := c.Write(make([]byte, 4000)); err != nil {
-				t.Fatal(err)
-			}
-			got := stats(t, s)
-			want.Bytes, want.Packets, want.Segments = want.Bytes+4000, want.Packets+3, want.Segments+1
-			if got.UDP != want || got.Fragments != 2 {
-				t.Errorf("after fragments: got %+v, want %+v", got, want)
-			}
-		})
-	}
-}
-
-func TestZeroCopyDatagrams(t *testing.T) {
-	s := newSink(t, Options{})
-	for _, network := range []string{"udp4", "udp6"} {
-		c := dial(t, s, network)
-		if got := zeroCopySends(t, c, make([]byte, 1400), 500); got.copied != 0 || got.done != 500 {
-			t.Errorf("%s: %+v", network, got)
-		}
+		eventually(t, s, c, "complete", func(f Flow) bool { return f.Bytes == first+uint64(len(data)) })
 	}
 }
 

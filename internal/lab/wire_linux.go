@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/zcprobe/zcprobe/internal/sys"
@@ -119,12 +120,16 @@ func (w *wire) up(program int) error {
 	})
 }
 
-// patientTCP switches tail loss probes off in the namespace of the thread. A
-// sender repeats its last packet when that is not answered within some
+// patience is how long the sender waits at least before it sends a packet again.
+const patience = time.Second
+
+// patientTCP switches tail loss probes off in the namespace of the thread: with
+// them a sender repeats its last packet when that is not answered within some
 // milliseconds, and on a busy machine the acker waits longer for its CPU.
+// Where settings cannot be changed, as in some containers, it does without.
 func patientTCP() error {
 	err := os.WriteFile("/proc/sys/net/ipv4/tcp_early_retrans", []byte("0"), 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
 		return nil
 	}
 	return err
@@ -164,6 +169,9 @@ func (w *wire) address(n *sys.Netlink) error {
 		err := sys.AddAddress(n, nearIndex, prefix)
 		if err == nil {
 			err = sys.AddNeighbour(n, nearIndex, sink, farMAC())
+		}
+		if err == nil {
+			err = sys.AddPatientRoute(n, nearIndex, sink, patience)
 		}
 		if err == nil {
 			err = settle("no route to "+a.near, func() (bool, error) {

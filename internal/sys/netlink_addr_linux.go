@@ -3,6 +3,7 @@ package sys
 import (
 	"encoding/binary"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,4 +33,21 @@ func AddNeighbour(n *Netlink, index int, a netip.Addr, mac [hardwareAddressLen]b
 	body = AppendNetlinkAttr(body, unix.NDA_LLADDR, mac[:])
 	_, err := n.Query(unix.RTM_NEWNEIGH, NetlinkCreate, body)
 	return Wrap("RTM_NEWNEIGH "+a.String(), err)
+}
+
+// AddPatientRoute routes an address over a device, directly, with a lower bound
+// for the time after which TCP retransmits; 200 ms without.
+func AddPatientRoute(n *Netlink, index int, a netip.Addr, rtoMin time.Duration) error {
+	body := make([]byte, unix.SizeofRtMsg)
+	body[0], body[1] = addrFamily(a), byte(a.BitLen())
+	body[4], body[5] = unix.RT_TABLE_MAIN, unix.RTPROT_STATIC
+	body[6], body[7] = unix.RT_SCOPE_LINK, unix.RTN_UNICAST
+	body = AppendNetlinkAttr(body, unix.RTA_DST, a.AsSlice())
+	body = AppendNetlinkAttr(body, unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, uint32(index)))
+	// tcp_rto_min looks at the metric only if it is locked.
+	metrics := AppendNetlinkAttr(nil, unix.RTAX_LOCK, binary.NativeEndian.AppendUint32(nil, 1<<unix.RTAX_RTO_MIN))
+	metrics = AppendNetlinkAttr(metrics, unix.RTAX_RTO_MIN, binary.NativeEndian.AppendUint32(nil, uint32(rtoMin.Milliseconds())))
+	body = AppendNetlinkAttr(body, unix.RTA_METRICS, metrics)
+	_, err := n.Query(unix.RTM_NEWROUTE, NetlinkCreate, body)
+	return Wrap("RTM_NEWROUTE "+a.String(), err)
 }

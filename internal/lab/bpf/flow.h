@@ -178,8 +178,6 @@ INLINE int flow_segment(struct flow *f, const struct packet *p)
 			f->flags |= FLOW_CLOSED | FLOW_RESET_BY_SENDER;
 		return 0;
 	}
-	if (f->flags & FLOW_RESET_BY_SENDER)
-		return 0;
 	if (f->flags & FLOW_RESET_BY_SINK) { // the RST may have been lost
 		if (says)
 			f->flags |= FLOW_SEND_RST;

@@ -1,5 +1,3 @@
-//go:build ignore
-
 // The far end of a veth pair that takes everything and keeps nothing. Payload
 // is never read: packets are freed where they arrive, at tc ingress, so that no
 // copy is made of the pages that a zero-copy send refers to. TCP is answered
@@ -10,33 +8,22 @@
 // Linux 5.10 is enough: no atomic operation returns a value, no helper is
 // younger, and the few loops have constant bounds.
 
-#include "flow.h"
+#include "answer.h"
 
 #define MAX_FLOWS 16384 // of each kind; the loader sets another number
 
-// SPINS is how often a run of the acker looks for work before it gives up: a
-// microsecond, more or less.
-#define SPINS 1024
+// LOOKS is how often a run of the acker looks for work: for a microsecond or two.
+#define LOOKS 64
 
-// PAUSE_RUNS is how many runs of the acker let new work gather after the queue
-// has run empty: some 3 microseconds, as network cards do with their interrupts.
-// An ACK for each packet of 64 KiB costs a bulk sender a quarter of its speed, in
-// contention for the socket and for the queue.
-#define PAUSE_RUNS 3
+// GATHER_NS is how long new work gathers after the queue has run empty, as behind
+// a network card that holds back its interrupts. An ACK for each packet of 64 KiB
+// costs a bulk sender a quarter of its speed, in contention for the socket and
+// for the queue.
+#define GATHER_NS 5000
 
-// IDLE_RUNS is how many runs of the acker in a row must find nothing to do
-// before it rests, some 50 microseconds. Waking it costs the sender two.
-#define IDLE_RUNS 50
-
-// settings are written by the loader.
-struct settings {
-	u32 device; // the device of the far end, by which answers leave
-	u32 window; // that the sink offers, in bytes
-	u32 scale;  // by which windows are shifted
-	u32 hold;   // windows do not move
-	u16 mss_v4, mss_v6;
-	u8 near_mac[6], far_mac[6];
-};
+// AWAKE_NS is how long the acker looks for work after the last. Waking it costs
+// the sender two microseconds.
+#define AWAKE_NS 50000
 
 // bell is how those who queue a flow wake the acker.
 struct bell {
@@ -46,11 +33,11 @@ struct bell {
 	u32 not_used[13];
 	// The acker's own, on a cache line of its own:
 	u32 popped; // flows taken from the queue
-	u32 idle;   // runs in a row that found none
-	u32 pause;  // runs still to be let go by
+	u64 empty;  // when the queue last ran empty; CLOCK_MONOTONIC
 };
 
-// totals are counted by each CPU for itself.
+// totals are counted by each CPU for itself. Those that the acker counts too are
+// counted with COUNT, since take may interrupt it.
 struct totals {
 	u64 tcp_bytes, tcp_packets, tcp_segments;
 	u64 udp_bytes, udp_packets, udp_datagrams, udp_fragments;
@@ -61,6 +48,8 @@ struct totals {
 	u64 other;   // packets of other protocols
 	u64 lost;    // answers that could not be queued or sent
 };
+
+#define COUNT(counter) __sync_fetch_and_add(&(counter), 1)
 
 // datagrams are counted per flow as long as there is room: the least recently
 // used are forgotten.
@@ -143,7 +132,7 @@ INLINE void enqueue(const struct key *key, struct totals *t)
 	if (!b)
 		return;
 	if (map_push(&queue, key, BPF_ANY)) {
-		t->lost++;
+		COUNT(t->lost);
 		struct flow *f = map_lookup(&flows, key);
 		if (!f)
 			return;
@@ -222,11 +211,11 @@ INLINE void count_closed(u32 before, u32 now, struct totals *t)
 {
 	u32 came = now & ~before;
 	if (came & FLOW_CLOSED)
-		t->closed++;
+		COUNT(t->closed);
 	if (came & FLOW_RESET_BY_SENDER)
-		t->reset_by_sender++;
+		COUNT(t->reset_by_sender);
 	if (came & FLOW_RESET_BY_SINK)
-		t->reset_by_sink++;
+		COUNT(t->reset_by_sink);
 }
 
 INLINE void take_segment(const struct packet *p, struct totals *t)
@@ -281,142 +270,32 @@ int take(struct __sk_buff *skb)
 	return TC_ACT_STOLEN;
 }
 
-// fold makes an Internet checksum of a sum.
-INLINE u16 fold(u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
-}
-
-// segment is the sink's TCP header; the options are there in a SYN-ACK alone.
-// They are not chosen by those of the SYN: the sender is a Linux that ignores
-// what it did not ask for. No timestamps and no SACK.
-struct segment {
-	struct tcp tcp;
-	u8 mss_option[2];
-	u16 mss;
-	u8 scale_option[3]; // with a NOP before it
-	u8 scale;
-} __attribute__((packed));
-
-// The frames are two bytes off, so that what follows the Ethernet header can be
-// summed in words. The longer is the length of the acker's packet: a shorter
-// one leaves padding at the end, which receivers cut off as they do with that
-// of an Ethernet.
-struct frame_v4 {
-	u16 pad;
-	struct eth eth;
-	struct ipv4 ip;
-	struct segment segment;
-} __attribute__((packed, aligned(4)));
-
-struct frame_v6 {
-	u16 pad;
-	struct eth eth;
-	struct ipv6 ip;
-	struct segment segment;
-} __attribute__((packed, aligned(4)));
-
-#define FRAME (sizeof(struct frame_v6) - 2)
-_Static_assert(FRAME == 14 + 40 + 28, "ackerFrame of the loader");
-
-// build writes the segment without its checksum and returns its length.
-INLINE u32 build_segment(struct segment *s, const struct answer *a, const struct key *key,
-			 const struct settings *set, u16 mss)
-{
-	u32 length = a->flags & TCP_SYN ? sizeof(*s) : sizeof(s->tcp);
-	s->tcp.src_port = key->dst_port;
-	s->tcp.dst_port = key->src_port;
-	s->tcp.seq = htonl(a->seq);
-	s->tcp.ack = htonl(a->ack);
-	s->tcp.data_offset = length / 4 << 4;
-	s->tcp.flags = a->flags;
-	s->tcp.window = htons(a->window);
-	if (!(a->flags & TCP_SYN))
-		return length;
-	s->mss_option[0] = 2;
-	s->mss_option[1] = 4;
-	s->mss = htons(mss);
-	s->scale_option[0] = 1;
-	s->scale_option[1] = 3;
-	s->scale_option[2] = 3;
-	s->scale = set->scale;
-	return length;
-}
-
-INLINE void build_eth(struct eth *e, const struct settings *set, u16 type)
-{
-	__builtin_memcpy(e->dst, set->near_mac, 6);
-	__builtin_memcpy(e->src, set->far_mac, 6);
-	e->type = htons(type);
-}
-
-INLINE int write_v4(struct __sk_buff *skb, const struct answer *a, const struct key *key,
-		    const struct settings *set)
-{
-	struct frame_v4 f = {};
-	build_eth(&f.eth, set, ETH_P_IP);
-	u32 length = build_segment(&f.segment, a, key, set, set->mss_v4);
-	f.ip.version_ihl = 0x45;
-	f.ip.length = htons(sizeof(f.ip) + length);
-	f.ip.fragment = htons(0x4000); // do not
-	f.ip.ttl = 64;
-	f.ip.protocol = IPPROTO_TCP;
-	f.ip.src = key->dst[3];
-	f.ip.dst = key->src[3];
-	f.ip.check = fold(csum_diff(0, 0, &f.ip, sizeof(f.ip), 0));
-	// Bytes of a SYN-ACK that are not sent are 0 and do not change the sum.
-	u64 sum = (u32)csum_diff(0, 0, &f.segment, sizeof(f.segment), 0);
-	sum += (u64)f.ip.src + f.ip.dst + htons(IPPROTO_TCP) + htons(length);
-	f.segment.tcp.check = fold(sum);
-	return skb_store_bytes(skb, 0, &f.eth, sizeof(f) - 2, 0);
-}
-
-INLINE int write_v6(struct __sk_buff *skb, const struct answer *a, const struct key *key,
-		    const struct settings *set)
-{
-	struct frame_v6 f = {};
-	build_eth(&f.eth, set, ETH_P_IPV6);
-	u32 length = build_segment(&f.segment, a, key, set, set->mss_v6);
-	f.ip.version_class_flow = htonl(6u << 28);
-	f.ip.length = htons(length);
-	f.ip.next = IPPROTO_TCP;
-	f.ip.hop_limit = 64;
-	__builtin_memcpy(f.ip.src, key->dst, sizeof(f.ip.src));
-	__builtin_memcpy(f.ip.dst, key->src, sizeof(f.ip.dst));
-	u64 sum = (u32)csum_diff(0, 0, &f.segment, sizeof(f.segment), 0);
-	sum = (u32)csum_diff(0, 0, f.ip.src, sizeof(f.ip.src) + sizeof(f.ip.dst), sum);
-	sum += htons(IPPROTO_TCP) + (u64)htons(length);
-	f.segment.tcp.check = fold(sum);
-	return skb_store_bytes(skb, 0, &f.eth, sizeof(f) - 2, 0);
-}
-
-// spin waits for work, and without for as long as a run may.
-INLINE void spin(struct bell *b, int without)
-{
-#pragma clang loop unroll(disable)
-	for (int i = 0; i < SPINS; i++) {
-		if (READ_ONCE(b->pushed) != b->popped && !without)
-			break;
-	}
-}
-
-// rest ends a run that found nothing to do: 1 if the acker's thread is to wait
-// for a wakeup.
+// rest reports whether the acker's thread is to wait for a wakeup.
 INLINE int rest(struct bell *b)
 {
-	if (b->idle < IDLE_RUNS) {
-		b->idle++;
-		return 0;
-	}
 	spin_lock(&b->lock);
 	u32 asleep = b->pushed == b->popped;
 	b->asleep = asleep;
 	spin_unlock(&b->lock);
 	return asleep;
+}
+
+// look reports whether there is work that has had the time to gather. Otherwise
+// *resting says whether there has been none for so long that the acker rests.
+INLINE int look(struct bell *b, int *resting)
+{
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < LOOKS; i++) {
+		u64 past = ktime_get_ns() - b->empty;
+		if (READ_ONCE(b->pushed) != b->popped) {
+			if (past >= GATHER_NS)
+				return 1;
+		} else if (past >= AWAKE_NS) {
+			*resting = rest(b);
+			return 0;
+		}
+	}
+	return 0;
 }
 
 // acker is run again and again by the acker's thread, in the far network
@@ -434,19 +313,13 @@ int acker(struct __sk_buff *skb)
 		return 1;
 	if (READ_ONCE(b->asleep))
 		return 1;
-	if (b->pause) {
-		b->pause--;
-		spin(b, 1);
-		return 0;
-	}
-	spin(b, 0);
+	int resting = 0;
 	struct key key;
-	if (READ_ONCE(b->pushed) == b->popped || map_pop(&queue, &key))
-		return rest(b);
+	if (!look(b, &resting) || map_pop(&queue, &key))
+		return resting;
 	b->popped++;
-	b->idle = 0;
 	if (READ_ONCE(b->pushed) == b->popped)
-		b->pause = PAUSE_RUNS;
+		b->empty = ktime_get_ns();
 	struct flow *f = map_lookup(&flows, &key);
 	if (!f)
 		return 0;
@@ -463,7 +336,7 @@ int acker(struct __sk_buff *skb)
 	int v4 = !key.src[0] && !key.src[1] && key.src[2] == htonl(0xffff);
 	if ((v4 ? write_v4(skb, &a, &key, set) : write_v6(skb, &a, &key, set)) ||
 	    clone_redirect(skb, set->device, 0))
-		t->lost++;
+		COUNT(t->lost);
 	else
 		t->acks++;
 	return 0;
