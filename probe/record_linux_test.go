@@ -3,7 +3,6 @@ package probe
 import (
 	"bytes"
 	"encoding/hex"
-	"encoding/json"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -120,58 +119,54 @@ func TestRecordHoldsNoAddress(t *testing.T) {
 // The report made from a record is the live one, byte for byte.
 func TestReplayEqualsLive(t *testing.T) {
 	f, o, secrets := secretFacts(t)
-	report := func(f *Facts, o Options) string {
-		b, err := json.MarshalIndent(Judge(f, o), "", " ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(b)
-	}
-	live := report(f, o)
-
-	dir := filepath.Join(t.TempDir(), "with")
-	mustWrite(t, dir, f, RecordOptions{WithAddresses: true})
-	got, err := ReadRecord(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if replay := report(got, o); replay != live {
-		t.Errorf("the replay differs from the live report: %s", firstDifference(replay, live))
-	}
-
-	dir = filepath.Join(t.TempDir(), "without")
-	mustWrite(t, dir, f, RecordOptions{})
-	r, err := OpenRecord(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range secrets {
-		if to, ok := r.PseudonymOf(s); ok && !strings.Contains(s, ".csv") {
-			live = strings.ReplaceAll(live, s, to)
-		}
-	}
-	if o, err = r.Options(o); err != nil {
-		t.Fatal(err)
-	}
-	if replay := report(r.Facts, o); replay != live {
-		t.Errorf("with pseudonyms the replay differs from the live report: %s", firstDifference(replay, live))
-	}
+	compareReplays(t, f, o, secrets)
 }
 
 // The same on this host itself, as whoever runs the test.
 func TestReplayOfThisHost(t *testing.T) {
-	f, err := Collect(t.Context(), Options{})
+	o := Options{To: "localhost"}
+	f, err := Collect(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(t.TempDir(), "r")
-	mustWrite(t, dir, f, RecordOptions{WithAddresses: true})
-	got, err := ReadRecord(dir)
+	compareReplays(t, f, o, nil)
+}
+
+func TestGuestReplay(t *testing.T) {
+	testenv.Guest(t)
+	o := Options{To: "10.0.10.100:9"}
+	f, err := Collect(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a, b := jsonOf(t, Judge(got, Options{})), jsonOf(t, Judge(f, Options{})); a != b {
-		t.Errorf("the replay differs from the live report: %s", firstDifference(a, b))
+	compareReplays(t, f, o, []string{"10.0.10.100", "10.0.10.15", "10.0.11.15"})
+}
+
+// compareReplays compares what is judged of facts with what is judged of two
+// records of them. Without addresses the replay has each secret's pseudonym.
+func compareReplays(t *testing.T, f *Facts, o Options, secrets []string) {
+	t.Helper()
+	live := jsonOf(t, Judge(f, o))
+	for _, with := range []bool{true, false} {
+		dir := filepath.Join(t.TempDir(), "r")
+		mustWrite(t, dir, f, RecordOptions{WithAddresses: with})
+		r, err := OpenRecord(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := live
+		for _, s := range secrets {
+			if to, ok := r.PseudonymOf(s); ok && !strings.HasSuffix(s, ".csv") {
+				want = strings.ReplaceAll(want, s, to)
+			}
+		}
+		there, err := r.Options(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := jsonOf(t, Judge(r.Facts, there)); got != want {
+			t.Errorf("with addresses %v the replay differs from the live report: %s", with, firstDifference(got, want))
+		}
 	}
 }
 
