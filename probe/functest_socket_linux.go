@@ -86,13 +86,22 @@ func (t *trial) bound(a netip.AddrPort, typ int) (int, netip.AddrPort, bool) {
 	return fd, at, t.prep("getsockname", err)
 }
 
+// pairBuffer holds what a test sends before it receives any of it, whatever
+// net.ipv4.tcp_wmem and tcp_rmem begin with. The kernel doubles it.
+const pairBuffer = 128 << 10
+
 // tcpPair connects two TCP sockets over loopback: one to send, one to receive.
 func (t *trial) tcpPair(a netip.AddrPort) (out, in int, ok bool) {
 	if !t.canUse(a) {
 		return -1, -1, false
 	}
 	l, at, ok := t.bound(a, sys.SockStream)
-	if !ok || !t.prep("listen", t.k.Listen(l, 4)) {
+	if !ok {
+		return -1, -1, false
+	}
+	// The accepted socket inherits it. Where that fails the defaults mostly do.
+	_ = t.k.SetInt(l, sys.SolSocket, sys.SoRcvbuf, pairBuffer)
+	if !t.prep("listen", t.k.Listen(l, 4)) {
 		return -1, -1, false
 	}
 	family, name := familyOf(a)
@@ -101,6 +110,7 @@ func (t *trial) tcpPair(a netip.AddrPort) (out, in int, ok bool) {
 		return -1, -1, false
 	}
 	t.own(out)
+	_ = t.k.SetInt(out, sys.SolSocket, sys.SoSndbuf, pairBuffer)
 	if !t.prep("setsockopt SO_LINGER", t.k.LingerReset(out)) || !t.connect(out, at) {
 		return -1, -1, false
 	}

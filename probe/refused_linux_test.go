@@ -216,3 +216,50 @@ func TestLoopbackDownFeatures(t *testing.T) {
 		}
 	}
 }
+
+// TestTightNamespaceFeatures probes where sockets have next to no buffer and
+// loopback a small MTU: nothing about the kernel's features hangs on either.
+func TestTightNamespaceFeatures(t *testing.T) {
+	ns := testenv.NewNetNS(t)
+	_, roomy := probeChild(t, ns, childOrder{}, nil)
+	ns.Run("sysctl", "-q", "-w", "net.ipv4.tcp_wmem=4096 4096 4096", "net.ipv4.tcp_rmem=4096 4096 4096")
+	ns.Run("ip", "link", "set", "lo", "mtu", "1500")
+	_, tight := probeChild(t, ns, childOrder{}, nil)
+	for id, x := range tight {
+		if x.Status != roomy[id].Status {
+			t.Errorf("%s is %s, was %s: %s", id, x.Status, roomy[id].Status, x.Detail)
+		}
+	}
+	if roomy["sendfile.tcp"].Status != Supported {
+		t.Errorf("sendfile to TCP is %s", roomy["sendfile.tcp"].Status)
+	}
+}
+
+// TestFunctestsTLSList asks in which cases TLS may be asked for. In a network
+// namespace other than the first the list does not exist: the module decides.
+func TestFunctestsTLSList(t *testing.T) {
+	for _, c := range []struct {
+		list   *string
+		module string
+		tried  bool
+		listed bool // Seen "listed" 0 is set
+	}{
+		{new("mptcp tls"), "unknown", true, false},
+		{new("mptcp"), "loaded", false, true},
+		{nil, "loaded", true, false},
+		{nil, "builtin", true, false},
+		{nil, "available", false, true},
+		{nil, "unknown", false, false},
+		{nil, "absent", false, false},
+	} {
+		h := &HostFacts{Sysctls: map[string]string{}, Modules: map[string]string{"tls": c.module}}
+		if c.list != nil {
+			h.Sysctls["net.ipv4.tcp_available_ulp"] = *c.list
+		}
+		tr := &trial{rig: newRig(t.Context(), kernelCalls(), h), out: Outcome{Seen: map[string]int64{}}}
+		got := tr.tlsLoaded()
+		if _, listed := tr.out.Seen["listed"]; got != c.tried || listed != c.listed || got == (tr.out.NotTried != "") {
+			t.Errorf("list %v, module %s: tried %v, %+v", c.list, c.module, got, tr.out)
+		}
+	}
+}

@@ -33,6 +33,8 @@ const (
 	SoZerocopy = unix.SO_ZEROCOPY // Linux 4.14 for TCP, 5.0 for UDP, 6.7 for vsock
 	SoMeminfo  = unix.SO_MEMINFO  // nine uint32, Linux 4.12
 	SoError    = unix.SO_ERROR
+	SoSndbuf   = unix.SO_SNDBUF
+	SoRcvbuf   = unix.SO_RCVBUF
 
 	TCPCork            = unix.TCP_CORK
 	TCPQuickack        = unix.TCP_QUICKACK
