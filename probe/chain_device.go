@@ -245,32 +245,25 @@ func (w *walker) portsToward(fl flight, br *Link, mac string, ports []*Link) []*
 			}
 		}
 	}
-	var maybe []*Link
+	// To ask each namespace behind a port whether it owns the address is
+	// quick; to read its devices is not.
 	for i, p := range ports {
-		sure, possible := w.portReaches(fl, p)
-		if sure {
+		if net, err := parentNet(fl.net, p); isVeth(p) && err == nil && w.owns(net, fl.hop) {
 			return ports[i : i+1]
 		}
-		if possible {
-			maybe = append(maybe, p)
-		}
 	}
+	maybe := slices.DeleteFunc(ports, func(p *Link) bool { return isVeth(p) && w.endsIn(fl.net, p) })
 	if len(maybe) > 1 {
 		w.note("%s has not learned which of its ports leads to %s: all of them are judged", br.Name, fl.hop)
 	}
 	return maybe
 }
 
-// portReaches says whether the next hop is certainly, or possibly, behind a
-// port of a bridge.
-func (w *walker) portReaches(fl flight, p *Link) (sure, possible bool) {
-	if p.Kind != "veth" && p.Kind != "netkit" {
-		return false, true
-	}
-	net, peer, err := w.parent(fl.net, p)
-	if err != nil || peer.Master != 0 {
-		return false, true
-	}
-	sure = w.owns(net, fl.hop)
-	return sure, sure
+// endsIn reports whether the other end of a veth is a plain device of a
+// namespace, so that frames for others go nowhere from there.
+func (w *walker) endsIn(net string, l *Link) bool {
+	_, peer, err := w.parent(net, l)
+	return err == nil && peer.Master == 0
 }
+
+func isVeth(l *Link) bool { return l.Kind == "veth" || l.Kind == "netkit" }

@@ -240,6 +240,15 @@ func with(build func(*testing.T) bench, args ...string) func(*testing.T) bench {
 	}
 }
 
+// toward sends elsewhere.
+func toward(build func(*testing.T) bench, to string) func(*testing.T) bench {
+	return func(t *testing.T) bench {
+		b := build(t)
+		b.to, b.at = to, nil
+		return b
+	}
+}
+
 // completionCase is a path and what the completions of datagrams on it say.
 type completionCase struct {
 	name   string
@@ -263,6 +272,9 @@ var commonPaths = []completionCase{
 	{"sink with a route MTU", with(benchSink, "ip", "route", "add", "10.1.0.2/32", "dev", "s0", "mtu", "1000"), "s0", ""},
 	{"two next hops", benchTwoHops(""), "s0 s1|s1 s0", ""},
 	{"two next hops, one without checksum", benchTwoHops("tx"), "s0 s1|s1 s0", "some"},
+	{"broadcast", toward(benchSink, "10.1.0.255"), "s0", "loopback-delivery"},
+	{"broadcast to all", toward(with(benchSink, "ip", "route", "add", "default", "dev", "s0"), "255.255.255.255"), "s0", "loopback-delivery"},
+	{"multicast", toward(with(benchSink, "ip", "route", "add", "default", "dev", "s0"), "239.1.2.3"), "s0", "unknown"},
 	{"loopback", benchLoopback, "lo", "loopback-delivery"},
 	{"own address", benchOwnAddress, "lo", "loopback-delivery"},
 	{"veth", benchVeth, "va", "loopback-delivery"},

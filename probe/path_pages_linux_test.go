@@ -1,6 +1,8 @@
 package probe
 
 import (
+	"encoding/binary"
+	"net/netip"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -68,6 +70,121 @@ func TestPathAgainstPages(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPathAgainstDatagrams sends a file by sendfile over UDP and overwrites it
+// before the receiver looks. New bytes arrive if the pages were kept and left
+// unread; nothing arrives if they were kept but summed when sent, since the sum
+// is wrong then; old bytes are a copy.
+func TestPathAgainstDatagrams(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		build func(*testing.T) bench
+		over  bool
+	}{
+		{"at the MTU", benchVeth, false},
+		{"above the MTU", benchVeth, true},
+		{"without scatter-gather", with(benchVeth, "ethtool", "-K", "va", "sg", "off"), false},
+		{"without checksum", with(benchVeth, "ethtool", "-K", "va", "tx", "off"), false},
+		{"over lo", benchLoopback, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := c.build(t)
+			r := predictIn(t, b.from, b.to)
+			a := row(t, r, "sendfile", "udp", "file", 0)
+			if c.over {
+				a = row(t, r, "sendfile", "udp", "file", a.SizeBytes+1)
+			}
+			what := datagramPages(t, b, int(min(a.SizeBytes, 8192)))
+			want := "new"
+			switch {
+			case a.Copies == nil || a.ChecksumPasses == nil && *a.Copies == 0:
+				t.Fatalf("no prediction: %+v", a)
+			case *a.Copies > 0:
+				want = "old"
+			case *a.ChecksumPasses > 0:
+				want = "nothing"
+			}
+			if what != want {
+				t.Errorf("%s arrives, predicted %s: %+v", what, want, a)
+			}
+		})
+	}
+}
+
+// datagramPages sends one datagram from a file, overwrites the file, and says
+// what arrives.
+func datagramPages(t *testing.T, b bench, size int) string {
+	t.Helper()
+	var in, out, file int
+	var err error
+	var to netip.AddrPort
+	b.at.Do(func() {
+		if in, err = sys.Socket(sys.AFInet, sys.SockDgram, 0); err != nil {
+			return
+		}
+		if err = sys.Bind(in, netip.AddrPortFrom(netip.MustParseAddr(b.to), 0)); err == nil {
+			to, err = sys.LocalAddr(in)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(in)
+	b.from.Do(func() {
+		if out, err = sys.Socket(sys.AFInet, sys.SockDgram, 0); err == nil {
+			err = sys.Connect(out, to)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(out)
+	if file, err = unix.MemfdCreate("t", unix.MFD_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(file)
+	// A first datagram finds the neighbour.
+	if _, err := sys.Send(out, []byte{1}, 0); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, size+1)
+	eventually(t, func() bool { n, err := sys.Recv(in, got, 0); return n == 1 && err == nil })
+
+	data := make([]byte, size)
+	fillByte(data, 'a')
+	_, err = unix.Pwrite(file, data, 0)
+	if err == nil {
+		var off int64
+		_, err = unix.Sendfile(out, file, &off, size)
+	}
+	fillByte(data, 'b')
+	if err == nil {
+		_, err = unix.Pwrite(file, data, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	what := ""
+	eventually(t, func() bool {
+		n, err := sys.Recv(in, got, 0)
+		var info [9 * 4]byte // SK_MEMINFO_VARS
+		_, infoErr := sys.GetsockoptBytes(in, sys.SolSocket, sys.SoMeminfo, info[:])
+		switch {
+		case infoErr != nil:
+			t.Fatal(infoErr)
+		case err == nil && n == size && got[0] == 'a' && got[size-1] == 'a':
+			what = "old"
+		case err == nil && n == size && got[0] == 'b' && got[size-1] == 'b':
+			what = "new"
+		case err == nil:
+			t.Fatalf("%d bytes, %q ... %q", n, got[0], got[max(n-1, 0)])
+		case binary.NativeEndian.Uint32(info[4*sys.MeminfoDrops:]) > 0:
+			what = "nothing"
+		}
+		return what != ""
+	})
+	return what
 }
 
 // openTap opens a packet socket in a namespace, on one device or on any.

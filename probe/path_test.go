@@ -27,7 +27,7 @@ func pathHost(links ...Link) *Facts {
 // without some of them: -sg, -tx, -tso.
 func nic(index int, name, kind, driver string, without ...string) Link {
 	has := func(f string) FeatureState {
-		return FeatureState{Active: !slices.Contains(without, f), Requested: true, Available: true}
+		return FeatureState{Active: !slices.Contains(without, f), Requested: !slices.Contains(without, f), Available: true}
 	}
 	return Link{
 		Index: index, Name: name, Kind: kind, Driver: driver, HasDev: kind == "", Flags: iffUp, MTU: 1500, BondMode: -1,
@@ -97,7 +97,9 @@ func TestPathRules(t *testing.T) {
 		},
 		{"bond without ports", pathHost(nic(2, "bond0", "bond", "bonding")), "bond0", "sendfile tcp file", "? ?", "bond0 has no ports"},
 		{
-			"vlan that a NIC offers nothing for", pathHost(reshape(nic(2, "eth0.5", "vlan", "802.1Q VLAN Support", "-tx"), parent(3, "")), nic(3, "eth0", "", "x")),
+			"vlan that a NIC offers nothing for", pathHost(reshape(nic(2, "eth0.5", "vlan", "802.1Q VLAN Support", "-tx"), func(l *Link) {
+				l.Parent, l.Features[featCsumGeneric] = 3, FeatureState{Requested: true, Available: true}
+			}), nic(3, "eth0", "", "x")),
 			"eth0.5 eth0", "sendfile tcp file", "1 1 vlan-features/linearize checksum-pass/linearize", "",
 		},
 		{

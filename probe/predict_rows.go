@@ -258,13 +258,23 @@ func (t transfer) startUDP(e *pathEnv, d *departure, w way, p *pathJudge) {
 	switch t.kind {
 	case byCopy, byReadCopy:
 		d.linear = true
-		if !d.sum {
-			d.summed("checksum-pass", AtSend, dev)
-		}
+		d.sumInCall("checksum-pass", dev, csum)
 	case byPage:
 		t.startUDPPages(e, d, w, over)
 	case byLoan:
 		t.startUDPLoan(e, d, p, w, over)
+	}
+}
+
+// sumInCall sums what no device will: it cannot, or the datagram is not one
+// packet and no device is to blame.
+func (d *departure) sumInCall(id string, dev *Link, csum *bool) {
+	switch {
+	case d.sum:
+	case off(csum):
+		d.summed(id, AtSend, dev)
+	default:
+		d.summed(id, AtSend, nil)
 	}
 }
 
@@ -290,9 +300,7 @@ func (t transfer) startUDPLoan(e *pathEnv, d *departure, p *pathJudge, w way, ov
 		d.cause("udp-linear-head", AtSend, nil)
 		d.note(fmt.Sprintf("the first %d bytes of each datagram are copied", e.headBytes))
 	}
-	if !d.sum {
-		d.summed("checksum-pass", AtSend, dev)
-	}
+	d.sumInCall("checksum-pass", dev, csum)
 	if !d.zc {
 		return
 	}
@@ -325,8 +333,10 @@ func (t transfer) startUDPPages(e *pathEnv, d *departure, w way, over bool) {
 		d.doubt("could not read whether " + dev.Name + " has scatter-gather")
 	}
 	switch {
-	case over || !d.sum || on(s.alwaysSums):
-		d.summed("udp-splice-csum", AtSend, dev)
+	case !d.sum:
+		d.sumInCall("udp-splice-csum", dev, txChecksum(dev, e.v6))
+	case on(s.alwaysSums):
+		d.summed("udp-splice-csum", AtSend, nil)
 	case s.alwaysSums == nil:
 		d.doubtPass("could not tell whether this kernel sums what is spliced to UDP")
 	}

@@ -88,7 +88,8 @@ func udpLoan(to netip.AddrPort, size, segment int) (uint8, error) {
 		err = sys.SetsockoptInt(fd, sys.SolUDP, sys.UDPSegment, segment)
 	}
 	err = errors.Join(err, sys.SetsockoptInt(fd, sys.SolSocket, sys.SoZerocopy, 1),
-		sys.SetsockoptInt(fd, sys.SolSocket, unix.SO_SNDBUF, 1<<20), sys.Connect(fd, to))
+		sys.SetsockoptInt(fd, sys.SolSocket, unix.SO_SNDBUF, 1<<20),
+		sys.SetsockoptInt(fd, sys.SolSocket, unix.SO_BROADCAST, 1), sys.Connect(fd, to))
 	if err != nil {
 		return 0, err
 	}

@@ -5,53 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"syscall"
 	"time"
 
 	"github.com/zcprobe/zcprobe/internal/sys"
 )
-
-// readSysctl reads a file below /proc/sys, which shows the namespace of the
-// thread that opens it.
-func readSysctl(name string) (string, error) {
-	b, err := os.ReadFile(name)
-	return string(b), err
-}
-
-// routeTypes names RTN_* of linux/rtnetlink.h.
-func routeTypeName(t uint8) string {
-	switch t {
-	case sys.RouteUnicast:
-		return routeUnicast
-	case sys.RouteLocal:
-		return routeLocal
-	case sys.RouteBroadcast:
-		return routeBroadcast
-	case sys.RouteAnycast:
-		return routeAnycast
-	case sys.RouteMulticast:
-		return routeMulticast
-	case sys.RouteBlackhole:
-		return "blackhole"
-	case sys.RouteUnreachable:
-		return "unreachable"
-	case sys.RouteProhibit:
-		return "prohibit"
-	case sys.RouteThrow:
-		return "throw"
-	}
-	return fmt.Sprintf("type %d", t)
-}
-
-// encapName names LWTUNNEL_ENCAP_* of linux/lwtunnel.h as ip-route(8) does.
-func encapName(e uint16) string {
-	names := []string{"", "mpls", "ip", "ila", "ip6", "seg6", "bpf", "seg6local", "rpl", "ioam6", "xfrm"}
-	if int(e) < len(names) {
-		return names[e]
-	}
-	return fmt.Sprintf("type %d", e)
-}
 
 // pathTrial is one functional test of a path's kernel facts, on loopback.
 type pathTrial struct {
