@@ -275,8 +275,8 @@ func TestPathVerdicts(t *testing.T) {
 		blockers string
 	}{
 		{"good", works(pathHost(nic(2, "eth0", "", "x"))), Pass, "Files and memory can be sent to 10.0.0.2 without a copy.", ""},
-		{"switched off", works(pathHost(reshape(nic(2, "eth0", "", "x", "-sg"), func(l *Link) { l.Features[featSG] = FeatureState{Available: true} }))), Fail, "eth0 has no scatter-gather", "no-scatter-gather: ethtool -K eth0 sg on"},
-		{"not granted", works(pathHost(nic(2, "eth0", "", "x", "-sg"))), Fail, "eth0 has no scatter-gather", "no-scatter-gather: it is requested, and driver x of eth0 does not grant it"},
+		{"switched off", works(pathHost(nic(2, "eth0", "", "x", "-sg"))), Fail, "eth0 has no scatter-gather", "no-scatter-gather: ethtool -K eth0 sg on"},
+		{"not granted", works(pathHost(reshape(nic(2, "eth0", "", "x", "-sg"), func(l *Link) { l.Features[featSG] = FeatureState{Available: true, Requested: true} }))), Fail, "eth0 has no scatter-gather", "no-scatter-gather: it is requested, and driver x of eth0 does not grant it"},
 		{"fixed", works(pathHost(reshape(nic(2, "eth0", "", "ne2k-pci", "-sg"), func(l *Link) { l.Features[featSG] = FeatureState{} }))), Fail, "eth0 has no scatter-gather", "no-scatter-gather: eth0 cannot do it"},
 		{"loopback", local, Warn, "Files can be sent to 10.0.0.2 without a copy, memory cannot: the receiver is on this machine", ""},
 		{"tap", tap, Warn, "memory cannot: a capture on eth0", "packet-tap: "},
