@@ -85,6 +85,9 @@ func sendOverLoopback(t *testing.T, size int) error {
 		t.Fatal(err)
 	}
 	check(sys.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1))
+	if _, err := sys.Poll(l, unix.POLLIN, 5000); err != nil {
+		t.Fatal(err)
+	}
 	peer, _, err := sys.Accept(l)
 	check(err)
 	defer sys.Close(peer)
