@@ -1,10 +1,6 @@
 package guest_test
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"io"
 	"os/exec"
 	"slices"
 	"strings"
@@ -12,7 +8,6 @@ import (
 	"time"
 
 	"github.com/zcprobe/zcprobe/internal/guest"
-	"github.com/zcprobe/zcprobe/internal/testenv"
 )
 
 // The kernels that everything is tried on: the oldest one supported, the one
@@ -42,67 +37,49 @@ func withTLS(series string, modules []string) []string {
 	return append(slices.Clone(modules), "tls")
 }
 
-// TestPackages runs the TestGuest tests of the packages in guests.
+// TestPackages runs the TestGuest tests of the packages in guests, each in a
+// process of its own, so that what one leaves open does not disturb the next.
 func TestPackages(t *testing.T) {
 	guest.Require(t)
 	for _, pkg := range []string{"probe"} {
 		binary := guest.BuildTests(t, "./"+pkg)
+		out, err := exec.CommandContext(t.Context(), binary, "-test.list=^TestGuest").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := strings.Fields(string(out))
+		if len(names) == 0 {
+			t.Errorf("package %s has no tests for guests", pkg)
+		}
 		for _, series := range serieses {
 			t.Run(pkg+"/"+series, func(t *testing.T) {
-				r := guest.Run(t, guest.Config{
-					Series: series, NICs: nics, Modules: withTLS(series, networkModules), Loadable: withTLS(series, loadable),
-					Tools: tools, Files: map[string]string{"/bin/tests": binary},
-					Steps:   []guest.Step{{Args: []string{"tests", "-test.run=^TestGuest", "-test.v=test2json", "-test.timeout=9m"}}},
-					Timeout: 10 * time.Minute,
-				})
-				replay(t, r.Steps[0])
+				c := guest.Config{
+					Series: series, NICs: nics, Loadable: withTLS(series, slices.Concat(networkModules, loadable)), Tools: tools,
+					Files: map[string]string{"/bin/tests": binary}, Timeout: 10 * time.Minute,
+				}
+				for _, name := range names {
+					c.Steps = append(c.Steps, guest.Step{Args: []string{"tests", "-test.v", "-test.run=^" + name + "$", "-test.timeout=5m"}})
+				}
+				r := guest.Run(t, c)
+				for i, name := range names {
+					t.Run(name, func(t *testing.T) { replay(t, name, r.Steps[i]) })
+				}
 			})
 		}
 	}
 }
 
-// replay gives each test of the guest a subtest here with the same outcome.
-func replay(t *testing.T, s guest.StepResult) {
-	type event struct{ Action, Test, Output string }
-	cmd := exec.CommandContext(t.Context(), testenv.Tool(t, "go"), "tool", "test2json")
-	cmd.Stdin = strings.NewReader(s.Stdout)
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("test2json: %v", err)
-	}
-	text, outcome := map[string]string{}, map[string]string{}
-	var order []string
-	for d := json.NewDecoder(bytes.NewReader(out)); ; {
-		var e event
-		if err := d.Decode(&e); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		name, _, _ := strings.Cut(e.Test, "/")
-		switch {
-		case e.Action == "run" && e.Test == name:
-			order = append(order, name)
-		case e.Action == "output":
-			text[name] += e.Output
-		case e.Test == name:
-			outcome[name] = e.Action
-		}
-	}
-	for _, name := range order {
-		t.Run(name, func(t *testing.T) {
-			switch outcome[name] {
-			case "pass":
-				t.Log(text[name])
-			case "skip":
-				t.Skip(skipReason(text[name]))
-			default:
-				t.Errorf("%q in the guest:\n%s", outcome[name], text[name])
-			}
-		})
-	}
-	if s.Status != 0 && !t.Failed() || len(order) == 0 {
-		t.Errorf("the tests ended with status %d %s after %d tests:\n%s%s", s.Status, s.Error, len(order), text[""], s.Stderr)
+// replay gives this test the outcome of the one in the guest.
+func replay(t *testing.T, name string, s guest.StepResult) {
+	switch text := s.Stdout + s.Stderr; {
+	case s.Status != 0:
+		t.Errorf("status %d %s in the guest:\n%s", s.Status, s.Error, text)
+	case strings.Contains(text, "\n--- SKIP: "+name):
+		t.Skip(skipReason(text))
+	case strings.Contains(text, "\n--- PASS: "+name):
+		t.Log(text)
+	default:
+		t.Errorf("it did not run in the guest:\n%s", text)
 	}
 }
 
@@ -111,7 +88,7 @@ func replay(t *testing.T, s guest.StepResult) {
 func skipReason(text string) string {
 	reason := ""
 	for line := range strings.Lines(text) {
-		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "===") && !strings.HasPrefix(line, "---") {
+		if line = strings.TrimSpace(line); line != "PASS" && !strings.HasPrefix(line, "===") && !strings.HasPrefix(line, "---") {
 			_, after, ok := strings.Cut(line, ": ")
 			if ok {
 				line = after
@@ -123,7 +100,7 @@ func skipReason(text string) string {
 }
 
 func TestSkipReason(t *testing.T) {
-	got := skipReason("=== RUN   TestX\n    x_test.go:3: needs a guest with a NIC of driver e1000e\n--- SKIP: TestX (0.00s)\n")
+	got := skipReason("=== RUN   TestX\n    x_test.go:3: needs a guest with a NIC of driver e1000e\n--- SKIP: TestX (0.00s)\nPASS\n")
 	if got != "needs a guest with a NIC of driver e1000e" {
 		t.Errorf("got %q", got)
 	}
