@@ -19,15 +19,11 @@ func TestLab(t *testing.T) {
 		{"no IPv6", "6.12", "ipv6.disable=1", "^Test(ZeroCopy|ManyConnections|Wire)$"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := guest.Run(t, guest.Config{
+			runTests(t, binary, c.run, guest.Config{
 				Series: c.series, CommandLine: c.commandLine,
-				Modules: []string{"veth", "sch_ingress", "cls_bpf"},
-				Tools:   []string{"ip", "ethtool"}, Files: map[string]string{"/bin/tests": binary},
-				// The guest has no compiler to generate with.
-				Steps:   []guest.Step{{Args: []string{"tests", "-test.run=" + c.run, "-test.skip=^TestGenerated$", "-test.v=test2json", "-test.timeout=4m"}}},
+				Modules: []string{"veth", "sch_ingress", "cls_bpf"}, Tools: []string{"ip", "ethtool"},
 				Timeout: 5 * time.Minute,
-			})
-			replay(t, r.Steps[0])
+			}, "TestGenerated") // the guest has no compiler to generate with
 		})
 	}
 }

@@ -37,35 +37,44 @@ func withTLS(series string, modules []string) []string {
 	return append(slices.Clone(modules), "tls")
 }
 
-// TestPackages runs the TestGuest tests of the packages in guests, each in a
-// process of its own, so that what one leaves open does not disturb the next.
+// TestPackages runs the TestGuest tests of the packages in guests.
 func TestPackages(t *testing.T) {
 	guest.Require(t)
 	for _, pkg := range []string{"probe"} {
 		binary := guest.BuildTests(t, "./"+pkg)
-		out, err := exec.CommandContext(t.Context(), binary, "-test.list=^TestGuest").Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		names := strings.Fields(string(out))
-		if len(names) == 0 {
-			t.Errorf("package %s has no tests for guests", pkg)
-		}
 		for _, series := range serieses {
 			t.Run(pkg+"/"+series, func(t *testing.T) {
-				c := guest.Config{
+				runTests(t, binary, "^TestGuest", guest.Config{
 					Series: series, NICs: nics, Loadable: withTLS(series, slices.Concat(networkModules, loadable)), Tools: tools,
-					Files: map[string]string{"/bin/tests": binary}, Timeout: 10 * time.Minute,
-				}
-				for _, name := range names {
-					c.Steps = append(c.Steps, guest.Step{Args: []string{"tests", "-test.v", "-test.run=^" + name + "$", "-test.timeout=5m"}})
-				}
-				r := guest.Run(t, c)
-				for i, name := range names {
-					t.Run(name, func(t *testing.T) { replay(t, name, r.Steps[i]) })
-				}
+					Timeout: 10 * time.Minute,
+				})
 			})
 		}
+	}
+}
+
+// runTests runs the tests of a binary whose names match, but for some, in one
+// guest. Each has a process of its own, so that what one leaves open does not
+// disturb the next, and a subtest here.
+func runTests(t *testing.T, binary, match string, c guest.Config, but ...string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), binary, "-test.list="+match).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := slices.DeleteFunc(strings.Fields(string(out)), func(name string) bool {
+		return !strings.HasPrefix(name, "Test") || slices.Contains(but, name)
+	})
+	if len(names) == 0 {
+		t.Fatalf("%s has no tests that match %s", binary, match)
+	}
+	c.Files = map[string]string{"/bin/tests": binary}
+	for _, name := range names {
+		c.Steps = append(c.Steps, guest.Step{Args: []string{"tests", "-test.v", "-test.run=^" + name + "$", "-test.timeout=5m"}})
+	}
+	r := guest.Run(t, c)
+	for i, name := range names {
+		t.Run(name, func(t *testing.T) { replay(t, name, r.Steps[i]) })
 	}
 }
 
