@@ -355,7 +355,14 @@ func checkCauses(t *testing.T, a APIReport, want string) {
 // compareCode sends what a row describes and compares.
 func compareCode(t *testing.T, b bench, a APIReport, segment int) {
 	t.Helper()
+	// skb_segment copies without clearing the zero-copy flag: code 0 is a lie.
+	lie := segment != 0 && slices.ContainsFunc(a.Causes, func(c PathCause) bool { return c.Mechanism == AtSegment || c.Mechanism == AtCrypto })
 	code, err := sendLoan(b.from, b.to, int(a.SizeBytes), segment)
+	// A device that has just been brought up throws packets away, uncopied.
+	for try := 0; try < 5 && err == nil && code == 0 && a.Copies != nil && *a.Copies > 0 && !lie; try++ {
+		time.Sleep(200 * time.Millisecond)
+		code, err = sendLoan(b.from, b.to, int(a.SizeBytes), segment)
+	}
 	switch {
 	case a.Copies == nil && a.ZeroCopy == ZeroCopyUnknown:
 		return
@@ -365,8 +372,8 @@ func compareCode(t *testing.T, b bench, a APIReport, segment int) {
 		t.Errorf("MSG_ZEROCOPY of %d bytes in segments of %d: %v; predicted: %s", a.SizeBytes, segment, err, a.Detail)
 		return
 	}
-	if segment != 0 && code == 0 && slices.ContainsFunc(a.Causes, func(c PathCause) bool { return c.Mechanism == AtSegment || c.Mechanism == AtCrypto }) {
-		return // a lie: skb_segment copies without clearing the zero-copy flag
+	if lie && code == 0 {
+		return
 	}
 	if a.Copies == nil || (*a.Copies > 0) != (code == 1) {
 		t.Errorf("%d bytes in segments of %d: predicted %s copies, completion code %d; causes %v, %s",
