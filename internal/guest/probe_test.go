@@ -45,7 +45,7 @@ func TestPackages(t *testing.T) {
 		for _, series := range serieses {
 			t.Run(pkg+"/"+series, func(t *testing.T) {
 				runTests(t, binary, "^TestGuest", guest.Config{
-					Series: series, NICs: nics, Loadable: withTLS(series, slices.Concat(networkModules, loadable)), Tools: tools,
+					Series: series, NICs: nics, Modules: []string{"tun"}, Loadable: withTLS(series, slices.Concat(networkModules, loadable)), Tools: tools,
 					Timeout: 10 * time.Minute,
 				})
 			})
