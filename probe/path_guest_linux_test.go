@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -300,7 +301,9 @@ func onNICs(t *testing.T, ns *testenv.NetNS, commands []string, feature string) 
 	}
 	setUp(t, ns, slices.Concat(commands, address(dev, "10.1.0.1"), []string{someone("10.1.0.2", dev)})...)
 	t.Cleanup(func() { setUp(t, ns, undo...) })
-	// Without a carrier the queue drops everything, uncopied.
+	// Without a carrier the queue drops everything, uncopied. A driver looks for
+	// it every two seconds, and until then may show what was there before.
+	time.Sleep(3 * time.Second)
 	eventually(t, func() bool { return !strings.Contains(ns.Run("ip", "-br", "link", "show", "up"), "NO-CARRIER") })
 	return bench{from: ns, to: "10.1.0.2"}
 }
