@@ -177,6 +177,11 @@ func (e *nsEntry) open() (*os.File, error) {
 	gone := true
 	for _, p := range append([]string{e.path}, e.others...) {
 		f, err := os.Open(p)
+		if errors.Is(err, fs.ErrPermission) {
+			// A process that ends while its link is followed is EACCES, too
+			// (proc_ns_get_link); it is ENOENT once it has ended.
+			f, err = os.Open(p)
+		}
 		if err != nil {
 			gone = gone && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH))
 			errs = append(errs, err)

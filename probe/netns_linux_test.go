@@ -69,7 +69,7 @@ func TestFindNamespacesBound(t *testing.T) {
 		tab := findNamespaces(liveSources())
 		e := entryFor(t, tab, "/run/netns/"+name)
 		if e.path != "/run/netns/"+name || e.pid != 0 || e.err != nil {
-			t.Errorf("entry %+v", e)
+			t.Errorf("entry %+v: %v", e, e.err)
 		}
 		return tab.in(e.label, func() error {
 			if got := namespaceOf(t, threadNamespace); got != e.inode {
@@ -337,7 +337,7 @@ func TestFindNamespacesThatEnd(t *testing.T) {
 			}
 			for i, e := range tab.list()[1:] {
 				if e.err != nil || e.label != fmt.Sprintf("ns%d", i+1) {
-					t.Errorf("entry %+v", e)
+					t.Errorf("entry %+v: %v", e, e.err)
 				}
 			}
 			return nil
