@@ -29,6 +29,7 @@ var childTasks = map[string]func(t *testing.T, arg json.RawMessage) any{
 	"pipes":     childPipes,
 	"look":      childLook,
 	"kernel":    childKernel,
+	"features":  childFeatures,
 	"network":   childNetwork,
 	"dir":       childDir,
 	"fuse":      childFUSE,

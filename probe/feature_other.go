@@ -23,10 +23,14 @@ func otherFeatures() []featureSpec {
 	}
 }
 
-// secretOff judges memfd_secret that is built in but not switched on: the
-// default before Linux 6.5.
+// secretOff judges memfd_secret that is built in but not switched on, the
+// default before Linux 6.5, and memory over the limit.
 func secretOff(j *featureJudge) bool {
 	s, failed := j.lastFailure()
+	if failed && s.Errno == "EFAULT" {
+		j.refused(s)
+		return true
+	}
 	if !failed || s.Op != "memfd_secret" || s.Errno != "ENOSYS" {
 		return false
 	}

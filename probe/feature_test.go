@@ -276,6 +276,7 @@ func TestJudgeLimitsOfFeatures(t *testing.T) {
 		{name: "secret off, filter", id: "memfd_secret", steps: once("memfd_secret", "ENOSYS"), host: HostFacts{Seccomp: "filter", ModuleParams: map[string]string{"secretmem.enable": "N"}}, status: Disabled, remedy: "secretmem"},
 		{name: "secret not built", id: "memfd_secret", steps: once("memfd_secret", "ENOSYS"), host: HostFacts{Config: map[string]string{"CONFIG_SECRETMEM": "n"}}, status: Unsupported},
 		{name: "secret unknown to the kernel", id: "memfd_secret", steps: once("memfd_secret", "ENOSYS"), status: Unsupported},
+		{name: "secret over the limit on first use", id: "memfd_secret", steps: append(worked("memfd_secret", "mmap"), Step{Op: "first use of the mapping", Errno: "EFAULT"}), seen: map[string]int64{"memlock_bytes": 0}, status: Disabled, remedy: "LimitMEMLOCK"},
 		{name: "secret over the limit", id: "memfd_secret", steps: append(worked("memfd_secret"), Step{Op: "mmap", Errno: "EAGAIN"}), seen: map[string]int64{"memlock_bytes": 0}, status: Disabled, remedy: "LimitMEMLOCK"},
 	} {
 		t.Run(c.name, c.run)

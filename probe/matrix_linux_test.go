@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"encoding/json"
 	"os"
 	"slices"
 	"strings"
@@ -80,6 +81,43 @@ func TestGuestKernelMatrix(t *testing.T) {
 		if status[id] != s {
 			t.Errorf("Linux %s: %s is %s, want %s: %+v", series, id, status[id], s, outcome(id))
 		}
+	}
+}
+
+// childFeatures makes the tests of the kernel's features under a limit of
+// locked memory, in bytes.
+func childFeatures(t *testing.T, arg json.RawMessage) any {
+	var memlock uint64
+	if err := json.Unmarshal(arg, &memlock); err != nil {
+		t.Fatal(err)
+	}
+	setRlimit(t, unix.RLIMIT_MEMLOCK, memlock)
+	return judgedStatus(hereFacts(t))
+}
+
+// TestNoLockedMemory makes every test as an ordinary user that may lock
+// nothing: each must say so and survive it.
+func TestNoLockedMemory(t *testing.T) { noLockedMemory(t) }
+
+func TestGuestNoLockedMemory(t *testing.T) {
+	testenv.Guest(t)
+	noLockedMemory(t)
+}
+
+func noLockedMemory(t *testing.T) {
+	testenv.Root(t)
+	ns := testenv.NewNetNS(t)
+	status := map[string]FeatureStatus{}
+	runChild(t, ns, "features", 0, &status, asNobody)
+	for id, want := range map[string]FeatureStatus{
+		"msg_zerocopy.tcp4": Disabled, "msg_zerocopy.udp4": Disabled, "sendfile.tcp": Supported, "splice.tcp-tcp": Supported,
+	} {
+		if status[id] != want {
+			t.Errorf("%s is %s, want %s", id, status[id], want)
+		}
+	}
+	if status["memfd_secret"] == Supported {
+		t.Error("memfd_secret is supported without locked memory")
 	}
 }
 
