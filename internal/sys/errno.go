@@ -41,6 +41,15 @@ func Wrap(op string, err error) error {
 	return &opError{op: op, err: err}
 }
 
+// wrapTransfer is [Wrap] for the calls that move bytes: EAGAIN and EINTR, which a
+// loop meets again and again, stay bare, so that waiting allocates nothing.
+func wrapTransfer(op string, err error) error {
+	if err == nil || err == syscall.EAGAIN || err == syscall.EINTR {
+		return err
+	}
+	return Wrap(op, err)
+}
+
 // Unsupported reports whether err says that the kernel, protocol or driver
 // does not have what was asked for.
 func Unsupported(err error) bool {

@@ -19,19 +19,26 @@ const (
 // Read reads from the descriptor's position.
 func Read(fd int, p []byte) (int, error) {
 	n, err := unix.Read(fd, p)
-	return n, Wrap("read", err)
+	return max(n, 0), wrapTransfer("read", err)
+}
+
+// Write writes at the descriptor's position, or at the end of a file that is open
+// with O_APPEND.
+func Write(fd int, p []byte) (int, error) {
+	n, err := unix.Write(fd, p)
+	return max(n, 0), wrapTransfer("write", err)
 }
 
 // Pread reads at an offset.
 func Pread(fd int, p []byte, off int64) (int, error) {
 	n, err := unix.Pread(fd, p, off)
-	return n, Wrap("pread", err)
+	return max(n, 0), wrapTransfer("pread", err)
 }
 
 // Pwrite writes at an offset.
 func Pwrite(fd int, p []byte, off int64) (int, error) {
 	n, err := unix.Pwrite(fd, p, off)
-	return n, Wrap("pwrite", err)
+	return max(n, 0), wrapTransfer("pwrite", err)
 }
 
 // Ftruncate sets the length of a file.
@@ -48,14 +55,14 @@ func OpenTmpfile(dir string) (int, error) {
 // Sendfile sends up to n bytes of in from *off, which advances, to out.
 func Sendfile(out, in int, off *int64, n int) (int, error) {
 	m, err := unix.Sendfile(out, in, off, n)
-	return m, Wrap("sendfile", err)
+	return max(m, 0), wrapTransfer("sendfile", err)
 }
 
 // CopyFileRange copies up to n bytes between files, from *inOff to *outOff,
 // which advance; Linux 4.5.
 func CopyFileRange(in int, inOff *int64, out int, outOff *int64, n int) (int, error) {
 	m, err := unix.CopyFileRange(in, inOff, out, outOff, n, 0)
-	return m, Wrap("copy_file_range", err)
+	return max(m, 0), wrapTransfer("copy_file_range", err)
 }
 
 // Mmap maps memory; fd -1 with MapAnonymous. Unmap with [Munmap].

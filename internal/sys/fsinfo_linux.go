@@ -12,6 +12,10 @@ const (
 	ModeType    = unix.S_IFMT
 	ModeRegular = unix.S_IFREG
 	ModeDir     = unix.S_IFDIR
+	ModeFIFO    = unix.S_IFIFO
+	ModeSocket  = unix.S_IFSOCK
+	ModeBlock   = unix.S_IFBLK
+	ModeChar    = unix.S_IFCHR
 )
 
 // Attributes in [FileInfo].Attributes; linux/stat.h.
@@ -44,6 +48,57 @@ func Fstatx(fd int) (FileInfo, error) {
 	return FileInfo{Mode: uint32(st.Mode), UID: st.Uid, Size: st.Size, Inode: st.Ino,
 		Device: unix.Mkdev(st.Dev_major, st.Dev_minor), MtimeSec: st.Mtime.Sec, MtimeNsec: st.Mtime.Nsec,
 		Attributes: st.Attributes, Mask: st.Attributes_mask}, nil
+}
+
+// Stat is what fstat(2) says of an open file: less than statx, and allowed where
+// a filter does not know statx.
+type Stat struct {
+	Mode          uint32 // type under ModeType, and permissions
+	Device, Inode uint64
+	Size          int64 // bytes
+	Allocated     int64 // bytes on the medium, by whole blocks
+}
+
+// Fstat describes an open file.
+func Fstat(fd int) (Stat, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return Stat{}, Wrap("fstat", err)
+	}
+	return Stat{Mode: st.Mode, Device: uint64(st.Dev), Inode: st.Ino, Size: st.Size, Allocated: st.Blocks * statBlock}, nil
+}
+
+// statBlock is the unit of st_blocks, whatever the file system's blocks are; stat(2).
+const statBlock = 512
+
+// Flags of [StatusFlags].
+const (
+	OpenAppend   = unix.O_APPEND
+	OpenDirect   = unix.O_DIRECT
+	OpenNonblock = unix.O_NONBLOCK
+	OpenAccess   = unix.O_ACCMODE // mask of OpenRead, OpenWrite and O_RDWR
+	OpenRead     = unix.O_RDONLY
+)
+
+// StatusFlags returns how a descriptor is open; F_GETFL.
+func StatusFlags(fd int) (int, error) {
+	f, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	return f, Wrap("fcntl F_GETFL", err)
+}
+
+// SeekData moves the descriptor's position to the first byte at or after off that
+// is not in a hole, and returns it; ENXIO if only a hole or nothing follows.
+// Linux 3.1.
+func SeekData(fd int, off int64) (int64, error) {
+	n, err := unix.Seek(fd, off, unix.SEEK_DATA)
+	return n, Wrap("lseek SEEK_DATA", err)
+}
+
+// SeekHole moves the descriptor's position to the first hole at or after off, the
+// end of the file if there is none, and returns it. Linux 3.1.
+func SeekHole(fd int, off int64) (int64, error) {
+	n, err := unix.Seek(fd, off, unix.SEEK_HOLE)
+	return n, Wrap("lseek SEEK_HOLE", err)
 }
 
 // FSMagic returns the f_type of the file system that an open file is on;
@@ -120,3 +175,11 @@ func Mincore(mapping, pages []byte) error {
 // Clone makes the file to share the extents of the file from; FICLONE, Linux
 // 4.5. EOPNOTSUPP where the file system cannot.
 func Clone(to, from int) error { return Wrap("ioctl FICLONE", unix.IoctlFileClone(to, from)) }
+
+// CloneRange makes n bytes of the file to, at toOff, share the extents of the file
+// from at fromOff; FICLONERANGE, Linux 4.5. The range is a multiple of the file
+// system's blocks, or ends where from ends; n 0 means to the end of from.
+func CloneRange(to int, toOff int64, from int, fromOff, n int64) error {
+	return Wrap("ioctl FICLONERANGE", unix.IoctlFileCloneRange(to, &unix.FileCloneRange{
+		Src_fd: int64(from), Src_offset: uint64(fromOff), Src_length: uint64(n), Dest_offset: uint64(toOff)}))
+}

@@ -31,8 +31,14 @@ func SetPipeSize(fd, bytes int) (int, error) {
 // Splice moves up to n bytes between two descriptors of which one is a pipe.
 // off, if not nil, is the position in a file that is read, and advances.
 func Splice(in int, off *int64, out, n, flags int) (int, error) {
-	m, err := unix.Splice(in, off, out, nil, n, flags)
-	return int(m), Wrap("splice", err)
+	return SpliceAt(in, off, out, nil, n, flags)
+}
+
+// SpliceAt is [Splice] to a position in a file as well: *outOff, if not nil, which
+// advances.
+func SpliceAt(in int, inOff *int64, out int, outOff *int64, n, flags int) (int, error) {
+	m, err := unix.Splice(in, inOff, out, outOff, n, flags)
+	return max(int(m), 0), wrapTransfer("splice", err)
 }
 
 // Vmsplice puts references to the pages of each part into a pipe. The memory
