@@ -44,6 +44,7 @@ var layers = []layer{
 		inside:  []string{"probe", "transmit", "ebpf", "internal/lab", "internal/sys"},
 		outside: []string{"github.com/spf13/cobra", "github.com/spf13/pflag", "github.com/goccy/go-yaml"},
 	},
+	{dir: "internal/benchpair", inside: []string{"internal/sys"}},
 	{dir: "internal/testenv", outside: []string{"golang.org/x/sys"}, testOnly: true},
 	{dir: "internal/hosttest", inside: []string{"probe"}, outside: []string{"github.com/santhosh-tekuri/jsonschema/v6"}, testOnly: true},
 	{dir: "internal/layout", testOnly: true},
