@@ -26,6 +26,8 @@ type calls struct {
 	GetsockoptInt func(fd, level, option int) (int, error)
 	Poll          func(fd int, events int16, timeoutMS int) (int16, error)
 	Close         func(fd int) error
+
+	memoryCalls
 }
 
 // kernel is never written to.
@@ -49,6 +51,7 @@ var kernel = calls{
 	GetsockoptInt: sys.GetsockoptInt,
 	Poll:          sys.Poll,
 	Close:         sys.Close,
+	memoryCalls:   kernelMemory,
 }
 
 // kernelCalls returns the calls of the kernel itself. A test that wants others

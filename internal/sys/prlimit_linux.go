@@ -6,6 +6,7 @@ import "golang.org/x/sys/unix"
 const (
 	LimitNofile  = unix.RLIMIT_NOFILE
 	LimitMemlock = unix.RLIMIT_MEMLOCK
+	LimitAS      = unix.RLIMIT_AS
 )
 
 // Prlimit returns the soft and the hard limit of a process, 0 for the calling
