@@ -21,6 +21,7 @@ type calls struct {
 	SeekData      func(fd int, off int64) (int64, error)
 	SeekHole      func(fd int, off int64) (int64, error)
 	Fstat         func(fd int) (sys.Stat, error)
+	FSMagic       func(fd int) (int64, error)
 	StatusFlags   func(fd int) (int, error)
 	Reopen        func(fd, flags int) (int, error)
 	GetsockoptInt func(fd, level, option int) (int, error)
@@ -46,6 +47,7 @@ var kernel = calls{
 	SeekData:      sys.SeekData,
 	SeekHole:      sys.SeekHole,
 	Fstat:         sys.Fstat,
+	FSMagic:       sys.FSMagic,
 	StatusFlags:   sys.StatusFlags,
 	Reopen:        sys.Reopen,
 	GetsockoptInt: sys.GetsockoptInt,

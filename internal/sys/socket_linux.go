@@ -33,6 +33,7 @@ const (
 	SoZerocopy = unix.SO_ZEROCOPY // Linux 4.14 for TCP, 5.0 for UDP, 6.7 for vsock
 	SoMeminfo  = unix.SO_MEMINFO  // nine uint32, Linux 4.12
 	SoError    = unix.SO_ERROR
+	SoType     = unix.SO_TYPE
 	SoSndbuf   = unix.SO_SNDBUF
 	SoRcvbuf   = unix.SO_RCVBUF
 
