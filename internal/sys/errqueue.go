@@ -45,8 +45,10 @@ var errBadControl = errors.New("malformed control message")
 // ParseErrqueue returns the error queue entries among the control messages in
 // oob, usually one. Control messages of other kinds are skipped; those that do
 // not fit are an error.
-func ParseErrqueue(oob []byte) ([]ErrqueueEntry, error) {
-	var out []ErrqueueEntry
+func ParseErrqueue(oob []byte) ([]ErrqueueEntry, error) { return AppendErrqueue(nil, oob) }
+
+// AppendErrqueue is [ParseErrqueue] into memory of the caller's.
+func AppendErrqueue(out []ErrqueueEntry, oob []byte) ([]ErrqueueEntry, error) {
 	le := binary.NativeEndian
 	for len(oob) > 0 {
 		if len(oob) < cmsgHeader {

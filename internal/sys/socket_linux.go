@@ -62,7 +62,9 @@ const (
 // Message flags and poll(2) events.
 const (
 	MsgMore     = unix.MSG_MORE
-	MsgZerocopy = unix.MSG_ZEROCOPY
+	MsgZerocopy = unix.MSG_ZEROCOPY // Linux 4.14
+	MsgDontwait = unix.MSG_DONTWAIT
+	MsgNosignal = unix.MSG_NOSIGNAL
 
 	PollIn  = unix.POLLIN
 	PollOut = unix.POLLOUT

@@ -1,0 +1,76 @@
+package transmit
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+)
+
+// Options change how a [Sender] works. The zero value is a good one.
+type Options struct {
+	// Backend is used wherever it applies to the source, whatever is known against
+	// it, and as long as the kernel takes it. "" chooses for each transfer.
+	Backend Backend
+
+	// Threshold is the size in bytes from which memory is lent to the kernel
+	// instead of copied; 0 is [DefaultThreshold], or 1 with the backend
+	// msg_zerocopy. Parts of a vectored send count one by one.
+	Threshold int
+
+	// SegmentBytes makes a UDP send longer than it leave as datagrams of that many
+	// bytes (UDP_SEGMENT, Linux 4.18), up to 64 of them and 65507 bytes in all. 0
+	// sends every buffer as one datagram.
+	SegmentBytes int
+
+	// OnDowngrade is told the first time a connection goes on by a lesser way for
+	// a reason. It is called by the goroutine that sends and must not send. Without
+	// it Logger is told, at level Debug where the reason is in the nature of the
+	// path, else Info.
+	OnDowngrade func(*Downgrade)
+	Logger      *slog.Logger // nil: slog.Default()
+
+	// OnErrqueue is given the control messages of entries in the connection's
+	// error queue that are no completions: ICMP errors and timestamps that the
+	// application asked for. They are lost without it. It must not keep the slice.
+	OnErrqueue func(control []byte)
+
+	// DrainTimeout bounds how long Close waits for the kernel; 0 is 10 seconds.
+	DrainTimeout time.Duration
+}
+
+// DefaultThreshold is the size in bytes from which memory is lent instead of
+// copied where nothing was measured. With a buffer in the CPU's caches lending
+// wins from 16 to 32 KiB on, with a cold one from 4 to 16 (Linux 6.18, one core,
+// 2026-11-21); other projects use 4 KiB to 64 KiB.
+const DefaultThreshold = 16 << 10
+
+const defaultDrainTimeout = 10 * time.Second
+
+// Stats counts what a Sender did since it was made.
+type Stats struct {
+	Transfers  int64 // sends of the application
+	Bytes      int64
+	PlainBytes int64 // copied by the calls themselves
+
+	ZerocopySends int64 // calls with MSG_ZEROCOPY that the kernel took
+	Notified      int64 // of these, the kernel let go of the memory
+	CopiedSends   int64 // of these, the kernel said it copied; as it merges notifications, not exact
+	NoBufferSpace int64 // ENOBUFS: locked memory or option memory ran out
+
+	Outstanding      int   // transfers whose memory the kernel holds
+	OutstandingBytes int64 // of these
+	ForeignEntries   int64 // entries of the error queue that were none of ours
+	BackedOff        bool  // nothing is lent for now, as the kernel copied nearly everything
+}
+
+// Abandoned is what a connection was closed with.
+type Abandoned struct {
+	Transfers int   // whose memory the kernel still held
+	Bytes     int64 // of these
+}
+
+// Errors of a Sender.
+var (
+	errClosed   = errors.New("the sender is closed")
+	errNotAConn = errors.New("not a socket, pipe or file that can be sent to")
+)

@@ -1,0 +1,33 @@
+package transmit
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/zcprobe/zcprobe/internal/sys"
+)
+
+// socketCalls is the seam between a Sender and the kernel: one system call each,
+// no decision.
+type socketCalls struct {
+	Send     func(fd int, p []byte, flags int) (int, syscall.Errno)
+	Sendmsg  func(fd int, v []sys.Iovec, control []byte, flags int) (int, syscall.Errno)
+	Writev   func(fd int, v []sys.Iovec) (int, syscall.Errno)
+	Errqueue func(fd int, control []byte) (int, syscall.Errno)
+	OutQueue func(fd int) (int, syscall.Errno)
+	NotSent  func(fd int) (int, syscall.Errno)
+	Memory   func(fd int) (sys.SockMem, syscall.Errno)
+	TCPInfo  func(fd int) (sys.TCPProgress, syscall.Errno)
+	SetInt   func(fd, level, option, value int) error
+	GetInt   func(fd, level, option int) (int, error)
+	Poll     func(fd int, events int16, timeoutMS int) (int16, error)
+	Now      func() time.Time
+}
+
+func kernelSocketCalls() *socketCalls {
+	return &socketCalls{
+		Send: sys.TrySend, Sendmsg: sys.TrySendmsg, Writev: sys.TryWritev, Errqueue: sys.TryErrqueue,
+		OutQueue: sys.OutQueue, NotSent: sys.NotSent, Memory: sys.SocketMemory, TCPInfo: sys.TCPInfo,
+		SetInt: sys.SetsockoptInt, GetInt: sys.GetsockoptInt, Poll: sys.Poll, Now: time.Now,
+	}
+}
