@@ -14,7 +14,6 @@ import (
 // Socket options and states that sending asks for.
 const (
 	SoProtocol      = unix.SO_PROTOCOL
-	SoType          = unix.SO_TYPE
 	SoDomain        = unix.SO_DOMAIN
 	TCPNotsentLowat = unix.TCP_NOTSENT_LOWAT
 	SolIPv6         = unix.SOL_IPV6
