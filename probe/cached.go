@@ -20,7 +20,8 @@ type KernelFeatures struct {
 
 type kernelFeature struct {
 	Feature
-	seen map[string]int64
+	seen   map[string]int64
+	hazard *Hazard // what the test of a hazard means; nil for a feature
 }
 
 // Status returns the state of a feature. It is UnknownFeature for one that was
@@ -59,6 +60,18 @@ func (k *KernelFeatures) All() iter.Seq[Feature] {
 func (k *KernelFeatures) Seen(id, name string) (int64, bool) {
 	v, ok := k.features[id].seen[name]
 	return v, ok
+}
+
+// Hazard returns what the test of a hazard means, by the id of the catalogue:
+// "udp-splice-csum-loss". It is false where that was not asked for.
+func (k *KernelFeatures) Hazard(id string) (Hazard, bool) {
+	h := k.features["hazard."+id].hazard
+	if h == nil {
+		return Hazard{}, false
+	}
+	out := *h
+	out.Evidence = slices.Clone(h.Evidence)
+	return out, true
 }
 
 // has reports whether the cache answers for all of ids.
@@ -163,10 +176,25 @@ func judgeTried(f *Facts) map[string]triedFeature {
 				t.Remedy == "" && o.NotTried == "" && !s.devices
 		} else {
 			t.Feature, t.certain = hazardFeature(o)
+			t.hazard = triedHazard(f, o.ID)
 		}
 		out[o.ID] = t
 	}
 	return out
+}
+
+// triedHazard judges the hazard that a test is about.
+func triedHazard(f *Facts, id string) *Hazard {
+	var h Hazard
+	switch id {
+	case "hazard.udp-splice-csum-loss":
+		h = spliceChecksumLoss(f)
+	case "hazard.udp-sendfile-loss":
+		h = sendfileLoss(f)
+	default:
+		return nil
+	}
+	return &h
 }
 
 // hazardFeature gives the test of a hazard the form of a feature: "supported"
