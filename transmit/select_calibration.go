@@ -69,10 +69,10 @@ var defaultCrossovers = []Crossover{
 
 const defaultSource = "default, measured on Linux 6.18 on 2026-11-21"
 
-// DefaultThreshold is the size of a send, in bytes, from which a backend is
+// DefaultCrossover is the size of a send, in bytes, from which a backend is
 // cheaper than copying where nothing was measured, [Never] for one that has no
 // such size. See [Calibration] for measured ones.
-func DefaultThreshold(b Backend, c CacheState) int64 {
+func DefaultCrossover(b Backend, c CacheState) int64 {
 	if x, ok := findCrossover(defaultCrossovers, b, c); ok {
 		return x.Bytes
 	}

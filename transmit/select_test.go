@@ -412,10 +412,10 @@ func TestThreshold(t *testing.T) {
 	if p := Select(c, stream, SelectOptions{}); p.ThresholdBytes != Never || p.At(Never) != Write {
 		t.Errorf("%s from %d bytes on where it is copied", p.Above, p.ThresholdBytes)
 	}
-	if d := DefaultThreshold(MsgZerocopy, CacheUnknown); d != 32<<10 {
+	if d := DefaultCrossover(MsgZerocopy, CacheUnknown); d != 32<<10 {
 		t.Errorf("default threshold %d", d)
 	}
-	if a, b := DefaultThreshold(Write, CacheHot), DefaultThreshold(Sendfile, CacheHot); a != Never || b != 0 {
+	if a, b := DefaultCrossover(Write, CacheHot), DefaultCrossover(Sendfile, CacheHot); a != Never || b != 0 {
 		t.Errorf("default thresholds %d, %d", a, b)
 	}
 }
