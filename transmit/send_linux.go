@@ -24,6 +24,7 @@ type job struct {
 	more   bool  // the last send said that more follows
 	waits  bool  // the last attempt found no room
 	gso    [gsoControl]byte
+	loan   loan // to be kept instead of the parts
 	err    error
 	run    func(fd int) verdict // sends a piece of what is left
 }
@@ -69,6 +70,22 @@ func (s *Sender) Sendv(ctx context.Context, parts ...[]byte) (Completion, error)
 	return s.transfer(ctx)
 }
 
+// SendBuffer sends the bytes of a buffer of a [Pool]. It may be released at once:
+// its memory is given out again when the completion is released, and never if the
+// connection is closed before that.
+func (s *Sender) SendBuffer(ctx context.Context, b Buffer) (Completion, error) {
+	if err := s.begin(ctx); err != nil {
+		return Completion{}, err
+	}
+	defer s.end()
+	memory, err := b.lend()
+	if err != nil {
+		return Completion{}, err
+	}
+	s.job.parts, s.job.loan = append(s.job.parts[:0], b.Bytes()), memory
+	return s.transfer(ctx)
+}
+
 // begin waits for the turn to send.
 func (s *Sender) begin(ctx context.Context) error {
 	select {
@@ -96,12 +113,20 @@ func (s *Sender) transfer(ctx context.Context) (Completion, error) {
 	if len(j.parts) > 1 {
 		way = Writev
 	}
+	lent := j.loan
+	j.loan = nil
 	if err := s.open(); err != nil {
+		if lent != nil {
+			lent.returned(false)
+		}
 		return Completion{}, err
 	}
 	s.mu.Lock()
-	e := &s.led.entries[j.entry]
-	e.parts = append(e.parts, j.parts...)
+	if e := &s.led.entries[j.entry]; lent != nil {
+		e.loans = append(e.loans, lent)
+	} else {
+		e.parts = append(e.parts, j.parts...)
+	}
 	s.mu.Unlock()
 	j.run = s.memory
 	if s.kind.datagrams() {

@@ -61,6 +61,11 @@ func (s *Sender) Sendv(ctx context.Context, parts ...[]byte) (Completion, error)
 	return Completion{s: s, sent: r}, err
 }
 
+// SendBuffer sends the bytes of a buffer of a [Pool].
+func (s *Sender) SendBuffer(ctx context.Context, b Buffer) (Completion, error) {
+	return s.Sendv(ctx, b.Bytes())
+}
+
 // Stats returns what was counted so far.
 func (s *Sender) Stats() Stats {
 	s.mu.Lock()
