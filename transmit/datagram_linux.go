@@ -40,7 +40,7 @@ func (s *Sender) sendDatagram(fd int) verdict {
 		control = j.segmentControl(s.o.SegmentBytes)
 	}
 	flags := sys.MsgDontwait | sys.MsgNosignal
-	lend := j.plain == 0 && s.kind == kindUDP && s.lendable(fd, total) == total
+	lend := j.plain == 0 && s.kind == kindUDP && s.lendable(fd, total, total) == total
 	if lend && control == nil && !s.fitsMTU(fd, total) {
 		lend = false
 		s.noteCause(MsgZerocopy, Write, "udp-over-mtu", "a datagram longer than the path's MTU is copied by the kernel", nil, false)

@@ -85,9 +85,10 @@ func (s *Sender) enable(fd int) bool {
 	return e == 0 && m.Options == 0
 }
 
-// lendable returns how many bytes of a part of n may be lent now, 0 for none.
-func (s *Sender) lendable(fd, n int) int {
-	if n < s.threshold() {
+// lendable returns how many of the n bytes left of a part of so many may be lent
+// now, 0 for none.
+func (s *Sender) lendable(fd, whole, n int) int {
+	if whole < s.threshold() {
 		return 0
 	}
 	z := &s.zc

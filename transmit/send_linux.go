@@ -20,6 +20,7 @@ type job struct {
 	iov    []sys.Iovec
 	result Result
 	lent   int64 // bytes sent from memory that the kernel may hold
+	whole  int   // size of the part that is under way, all of which goes one way
 	plain  int   // bytes to copy before lending is tried again
 	more   bool  // the last send said that more follows
 	waits  bool  // the last attempt found no room
@@ -153,7 +154,7 @@ func (s *Sender) open() error {
 		return fmt.Errorf("transmit: %w", net.ErrClosed)
 	}
 	j := &s.job
-	j.entry, j.result, j.lent, j.plain, j.more, j.err = s.led.open(), Result{}, 0, 0, false, nil
+	j.entry, j.result, j.lent, j.whole, j.plain, j.more, j.err = s.led.open(), Result{}, 0, 0, 0, false, nil
 	return nil
 }
 
@@ -253,8 +254,9 @@ func (s *Sender) sendMemory(fd int) verdict {
 	if s.led.ids.n >= reapAt {
 		s.drainLocked(fd)
 	}
+	j.whole = max(j.whole, len(j.rest[0]))
 	if j.plain == 0 {
-		if n := s.lendable(fd, len(j.rest[0])); n > 0 {
+		if n := s.lendable(fd, j.whole, len(j.rest[0])); n > 0 {
 			return s.lend(fd, n)
 		}
 	}
@@ -358,7 +360,7 @@ func (s *Sender) advance(n int, lent bool) {
 			return
 		}
 		n -= len(p)
-		j.rest = j.rest[1:]
+		j.rest, j.whole = j.rest[1:], 0
 	}
 }
 
