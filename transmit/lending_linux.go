@@ -184,10 +184,10 @@ func (s *Sender) notLent(fd, n int, e syscall.Errno) verdict {
 	case e == syscall.EFAULT:
 		// The pages cannot be pinned (memfd_secret, device memory), but perhaps read.
 		j.plain = n
-		s.noteCause(MsgZerocopy, Write, "gup-efault", "the memory cannot be pinned", e, false)
+		s.noteCause(MsgZerocopy, Write, "gup-efault", "the memory cannot be pinned", sys.Wrap("send", e), false)
 	case sys.Unsupported(e):
 		// The protocol took SO_ZEROCOPY and refuses the flag: a protocol on top of it.
-		s.zc.refuse("ulp", "a protocol on top of the connection refuses MSG_ZEROCOPY", e)
+		s.zc.refuse("ulp", "a protocol on top of the connection refuses MSG_ZEROCOPY", sys.Wrap("send", e))
 	default:
 		j.err = sys.Wrap("send MSG_ZEROCOPY", e)
 		return finish
@@ -211,7 +211,7 @@ func (s *Sender) noBuffers(fd, n int) {
 		z.most, z.again = n/2, s.k.Now().Add(retryLocked)
 		reason = "the locked memory of this user does not allow a send of this size"
 	}
-	s.noteCause(MsgZerocopy, Write, cause, reason, syscall.ENOBUFS, false)
+	s.noteCause(MsgZerocopy, Write, cause, reason, sys.Wrap("send", syscall.ENOBUFS), false)
 }
 
 // retryLocked is after which time sends that were too large for the locked memory
