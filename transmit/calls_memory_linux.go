@@ -12,6 +12,15 @@ type memoryCalls struct {
 	MemfdCreate func(name string) (int, error)
 	Ftruncate   func(fd int, size int64) error
 	AddSeals    func(fd, seals int) error
+	MayWrite    func(fd int) error
+	Mincore     func(mapping, pages []byte) error
+	CachedRange func(fd int, off, n int64) (uint64, error)
+	PreadNowait func(fd int, p []byte, off int64) (int, error)
+	Touch       func(fd int, mem []byte, stride int) (int, error)
+	SetLease    func(fd, lease int) error
+	Lease       func(fd int) (int, error)
+	SetSignal   func(fd, signal int) error
+	SetOwner    func(fd, pid int) error
 }
 
 // kernelMemory is never written to.
@@ -24,4 +33,13 @@ var kernelMemory = memoryCalls{
 	MemfdCreate: sys.MemfdCreate,
 	Ftruncate:   sys.Ftruncate,
 	AddSeals:    sys.AddSeals,
+	MayWrite:    sys.MayWrite,
+	Mincore:     sys.Mincore,
+	CachedRange: sys.CachedRange,
+	PreadNowait: sys.PreadNowait,
+	Touch:       sys.WriteEach,
+	SetLease:    sys.SetLease,
+	Lease:       sys.Lease,
+	SetSignal:   sys.SetSignal,
+	SetOwner:    sys.SetOwner,
 }

@@ -57,6 +57,8 @@ type Stat struct {
 	Device, Inode uint64
 	Size          int64 // bytes
 	Allocated     int64 // bytes on the medium, by whole blocks
+	UID           uint32
+	Mtime, Ctime  int64 // of the last change of content, and of anything, in ns since 1970
 }
 
 // Fstat describes an open file.
@@ -65,7 +67,8 @@ func Fstat(fd int) (Stat, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return Stat{}, Wrap("fstat", err)
 	}
-	return Stat{Mode: st.Mode, Device: uint64(st.Dev), Inode: st.Ino, Size: st.Size, Allocated: st.Blocks * statBlock}, nil
+	return Stat{Mode: st.Mode, Device: uint64(st.Dev), Inode: st.Ino, Size: st.Size, Allocated: st.Blocks * statBlock,
+		UID: st.Uid, Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}, nil
 }
 
 // statBlock is the unit of st_blocks, whatever the file system's blocks are; stat(2).
@@ -76,6 +79,7 @@ const (
 	OpenAppend   = unix.O_APPEND
 	OpenDirect   = unix.O_DIRECT
 	OpenNonblock = unix.O_NONBLOCK
+	OpenPathOnly = unix.O_PATH
 	OpenAccess   = unix.O_ACCMODE // mask of OpenRead, OpenWrite and O_RDWR
 	OpenRead     = unix.O_RDONLY
 )
@@ -155,6 +159,35 @@ func CachedPages(fd int) (uint64, error) {
 	var st unix.Cachestat_t
 	err := unix.Cachestat(uint(fd), &unix.CachestatRange{}, &st, 0)
 	return st.Cache, Wrap("cachestat", err)
+}
+
+// CachedRange is [CachedPages] of a range of bytes; not with n 0, which means to
+// the end.
+func CachedRange(fd int, off, n int64) (uint64, error) {
+	var st unix.Cachestat_t
+	err := unix.Cachestat(uint(fd), &unix.CachestatRange{Off: uint64(off), Len: uint64(n)}, &st, 0)
+	return st.Cache, Wrap("cachestat", err)
+}
+
+// PreadNowait reads at an offset what is in memory, and answers EAGAIN where a disk
+// would have to be read; preadv2(2) with RWF_NOWAIT, Linux 4.14. EOPNOTSUPP where
+// the file system cannot tell.
+func PreadNowait(fd int, p []byte, off int64) (int, error) {
+	iov := unix.Iovec{Base: unsafe.SliceData(p)}
+	iov.SetLen(len(p))
+	// The offset goes in two halves for systems of 32 bits; where a register holds
+	// all of it the second is not looked at (pos_from_hilo).
+	n, _, e := unix.Syscall6(unix.SYS_PREADV2, uintptr(fd), uintptr(unsafe.Pointer(&iov)), 1, uintptr(off), 0, unix.RWF_NOWAIT)
+	if e != 0 {
+		return 0, wrapTransfer("preadv2", e)
+	}
+	return int(n), nil
+}
+
+// MayWrite reports, by its error, whether the process may write a file by its
+// permissions, however it is open. It needs /proc; faccessat(2).
+func MayWrite(fd int) error {
+	return Wrap("faccessat", unix.Faccessat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), unix.W_OK, unix.AT_EACCESS))
 }
 
 // Mincore says of each page of a mapping, made by [Mmap], whether it is in

@@ -21,3 +21,20 @@ func Lease(fd int) (int, error) {
 	l, err := unix.FcntlInt(uintptr(fd), unix.F_GETLEASE, 0)
 	return l, Wrap("fcntl F_GETLEASE", err)
 }
+
+// SignalUrgent is SIGURG, which a process ignores unless it asked for it.
+const SignalUrgent = int(unix.SIGURG)
+
+// SetSignal says which signal announces events of an open file, in place of SIGIO;
+// F_SETSIG.
+func SetSignal(fd, signal int) error {
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETSIG, signal)
+	return Wrap("fcntl F_SETSIG", err)
+}
+
+// SetOwner says which process gets the signals of an open file, 0 for none;
+// F_SETOWN.
+func SetOwner(fd, pid int) error {
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETOWN, pid)
+	return Wrap("fcntl F_SETOWN", err)
+}

@@ -80,3 +80,24 @@ func PagemapScan(fd int, b []byte, categories uint64, out []PageRegion) (int, er
 	}
 	return int(n), nil
 }
+
+// WriteEach writes at most 1024 bytes to a descriptor in one call, each the first
+// of a piece of mem of stride bytes, and returns how many; EFAULT where the first
+// cannot be read. mem must be from [Map]: its pages are read by the kernel alone.
+func WriteEach(fd int, mem []byte, stride int) (int, error) {
+	const maxParts = 1024 // UIO_MAXIOV
+	iov := make([]unix.Iovec, 0, min(maxParts, len(mem)/stride+1))
+	for i := 0; i < len(mem) && len(iov) < maxParts; i += stride {
+		v := unix.Iovec{Base: &mem[i]}
+		v.SetLen(1)
+		iov = append(iov, v)
+	}
+	if len(iov) == 0 {
+		return 0, nil
+	}
+	n, _, e := unix.Syscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)))
+	if e != 0 {
+		return 0, wrapTransfer("writev", e)
+	}
+	return int(n), nil
+}
