@@ -18,8 +18,9 @@ type SelectOptions struct {
 	// writev and read_write mean the one of them that goes with the source.
 	Env, Force Backend
 
-	// CallBytes is the most that the sender hands to the kernel in one call; 0:
-	// everything. Larger sends are several, each within the limits.
+	// CallBytes is the most that the sender hands to the kernel in one call, for
+	// the limit of locked memory; 0 is 1 MiB. A [Sender] makes several calls of
+	// what does not fit the socket's buffer or the limit.
 	CallBytes int64
 }
 

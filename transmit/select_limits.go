@@ -12,6 +12,9 @@ const (
 	// streamSend is the send that a stream of unknown sends is judged by: what
 	// one GSO packet holds.
 	streamSend = 64 << 10
+	// callMost is the size of a call that a large send should be able to make:
+	// where locked memory allows only smaller ones, few are in flight at a time.
+	callMost = 1 << 20
 	// completionLeast is the least option memory that a notification takes, in
 	// bytes: what sock_omalloc asks for before it makes one (SKB_TRUESIZE(0), a
 	// struct sk_buff and a struct skb_shared_info, on amd64 and arm64).
@@ -24,10 +27,11 @@ func (s *selector) callBytes() int64 {
 	if n == 0 {
 		n = streamSend
 	}
-	if s.o.CallBytes > 0 {
-		n = min(n, s.o.CallBytes)
+	most := s.o.CallBytes
+	if most <= 0 {
+		most = callMost
 	}
-	return n
+	return min(n, most)
 }
 
 // ruleMemlock: each call with MSG_ZEROCOPY is charged its pages and two more

@@ -235,7 +235,7 @@ func sentence(s string) string {
 // lowerFirst makes a sentence of the catalogue the end of another one, unless it
 // begins with a name.
 func lowerFirst(s string) string {
-	if len(s) < 2 || s[1] < 'a' || s[1] > 'z' {
+	if len(s) < 2 || s[1] != ' ' && (s[1] < 'a' || s[1] > 'z') {
 		return s
 	}
 	return strings.ToLower(s[:1]) + s[1:]
