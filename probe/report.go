@@ -179,8 +179,9 @@ type Recommendation struct {
 
 // Rejected is a backend that lost, and why.
 type Rejected struct {
-	Backend string `json:"backend"`
-	Reason  string `json:"reason"`
+	Backend string   `json:"backend"`
+	Reason  string   `json:"reason"`
+	Causes  []string `json:"causes"` // ids of the catalogue
 }
 
 // PathReport is the device path to one destination and what it costs each API.

@@ -224,7 +224,7 @@ name is looked up.`,
 	cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	o.flags(cmd)
-	cmd.AddCommand(newProbeCmd(a), newPreflightCmd(a), newPathCmd(a), newPolicyCmd(a), newExplainCmd(a),
+	cmd.AddCommand(newProbeCmd(a), newPreflightCmd(a), newPathCmd(a), newSelectCmd(a), newPolicyCmd(a), newExplainCmd(a),
 		newRecordCmd(a), newVersionCmd(a))
 	cmd.SetHelpCommand(newHelpCmd(a))
 	cmd.SetUsageTemplate(usageTemplate)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/fixture"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/policy"
+	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/selection"
 	"github.com/zcprobe/zcprobe/internal/hosttest"
 	"github.com/zcprobe/zcprobe/probe"
 )
@@ -226,6 +227,8 @@ func TestRecordedHosts(t *testing.T) {
 				b.json(t, "path.v1", &p, "path", q.Asked, "--from-record", dir)
 				checkHarmless(t, "stdout", b.text(t, "path", q.Asked, "--from-record", dir))
 			}
+			checkRecommendations(t, r.Recommendations, known)
+			checkSelect(t, b, dir, known)
 			checkPreflight(t, b, dir, known)
 		})
 	}
@@ -341,6 +344,7 @@ func TestSchemasAgreeWithTypes(t *testing.T) {
 	schemas := map[string]reflect.Type{
 		"preflight.v1":    reflect.TypeFor[policy.Result](),
 		"explain.v1":      reflect.TypeFor[explainJSON](),
+		"select.v1":       reflect.TypeFor[selection.Result](),
 		"error.v1":        reflect.TypeFor[errorJSON](),
 		"version.v1":      reflect.TypeFor[versionJSON](),
 		"policy-check.v1": reflect.TypeFor[policyCheckJSON](),

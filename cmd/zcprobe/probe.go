@@ -6,7 +6,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/render"
+	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/selection"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/text"
+	"github.com/zcprobe/zcprobe/transmit"
 )
 
 type probeOptions struct {
@@ -45,10 +47,15 @@ Exits with 0 whatever the answer; "zcprobe preflight" is for scripts.`,
 }
 
 func runProbe(ctx context.Context, a *app, o *probeOptions) error {
+	env, err := a.environment()
+	if err != nil {
+		return err
+	}
 	v, err := a.look(ctx, o.source)
 	if err != nil {
 		return err
 	}
 	r := v.report()
+	r.Recommendations = selection.Recommend(r, transmit.SelectOptions{Env: env})
 	return a.emit(r, func(p *text.Printer) { render.Probe(p, r, a.detail()) })
 }

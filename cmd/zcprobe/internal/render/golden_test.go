@@ -12,8 +12,10 @@ import (
 
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/fixture"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/policy"
+	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/selection"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/text"
 	"github.com/zcprobe/zcprobe/probe"
+	"github.com/zcprobe/zcprobe/transmit"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/golden")
@@ -82,18 +84,22 @@ func TestGoldenProbe(t *testing.T) {
 	for range 20 {
 		many.NICs = append(many.NICs, many.NICs[2])
 	}
+	advised := fixture.Server()
+	advised.Recommendations = selection.Recommend(advised, transmit.SelectOptions{})
+	blocked := fixture.Blocked()
+	blocked.Recommendations = selection.Recommend(blocked, transmit.SelectOptions{})
 	for _, c := range []struct {
 		name string
 		r    *probe.Report
 		how  int
 		set  func(*text.Printer)
 	}{
-		{"probe", fixture.Server(), Normal, nil},
+		{"probe", advised, Normal, nil},
 		{"probe-quiet", fixture.Server(), Quiet, nil},
-		{"probe-blocked", fixture.Blocked(), Normal, nil},
+		{"probe-blocked", blocked, Normal, nil},
 		{"probe-blocked-ascii", fixture.Blocked(), Normal, ascii},
 		{"probe-blocked-colour", fixture.Blocked(), Normal, func(p *text.Printer) { p.Color = true }},
-		{"probe-blocked-verbose", fixture.Blocked(), Verbose, nil},
+		{"probe-blocked-verbose", blocked, Verbose, nil},
 		{"probe-path", withPath, Normal, nil},
 		{"probe-empty", empty, Normal, nil},
 		{"probe-many-devices", many, Normal, nil},
@@ -118,6 +124,36 @@ func TestGoldenPath(t *testing.T) {
 		{"path-quiet", fixture.Path(), Quiet, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) { golden(t, c.name, c.set, func(p *text.Printer) { Path(p, c.r, c.how) }) })
+	}
+}
+
+func TestGoldenSelect(t *testing.T) {
+	r := selection.Result{
+		Transfer: selection.Transfer{Source: "memory", Protocol: "tcp", SizeBytes: 1 << 20, Destination: "db.example.com:5432"},
+		Backend:  "msg_zerocopy", Reason: "The kernel sends the pages themselves; from 32768 bytes on that is cheaper than copying.",
+		ThresholdBytes: new(int64(32768)), Below: "write", Above: "msg_zerocopy", Fallback: []string{"write"},
+		Notes:    []selection.Note{{Text: "The path is not known."}, {Cause: "early-completion", Text: "Memory is released when " + fixture.Hostile + " says so."}},
+		Evidence: []probe.Evidence{{Source: "msg_zerocopy.tcp4", Value: "supported"}},
+		Rejected: []selection.Rejected{
+			{Backend: "vmsplice", Reason: "Nothing says when the kernel is done with the memory, so it is only taken where it is asked for.", Causes: []string{}},
+			{Backend: "write", Reason: "It copies once, in the call.", Causes: []string{"api-copy"}, Remedy: "ethtool -K eth0 sg on"},
+		},
+	}
+	copied := selection.Result{Transfer: selection.Transfer{Source: "file", Protocol: "unix"}, Backend: "read_write", Reason: "It works from anything to anything.",
+		Rejected: []selection.Rejected{{Backend: "sendfile", Reason: "It is denied.", Causes: []string{"fast-path-refused"}}}}
+	for _, c := range []struct {
+		name string
+		r    selection.Result
+		how  int
+		set  func(*text.Printer)
+	}{
+		{"select", r, Normal, nil},
+		{"select-ascii", r, Normal, ascii},
+		{"select-verbose", r, Verbose, nil},
+		{"select-quiet", r, Quiet, nil},
+		{"select-copied", copied, Normal, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) { golden(t, c.name, c.set, func(p *text.Printer) { Select(p, c.r, c.how) }) })
 	}
 }
 

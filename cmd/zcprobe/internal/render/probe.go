@@ -27,6 +27,7 @@ func Probe(p *text.Printer, r *probe.Report, how int) {
 	blockers(p, r.Blockers, how)
 	host(p, r)
 	devices(p, r, how)
+	recommendations(p, r.Recommendations, how)
 	features(p, r, how)
 	directories(p, r, how)
 	limits(p, &r.Limits, how)
