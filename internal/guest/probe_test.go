@@ -40,7 +40,7 @@ func withTLS(series string, modules []string) []string {
 // TestPackages runs the TestGuest tests of the packages in guests.
 func TestPackages(t *testing.T) {
 	guest.Require(t)
-	for _, pkg := range []string{"probe"} {
+	for _, pkg := range []string{"probe", "transmit"} {
 		binary := guest.BuildTests(t, "./"+pkg)
 		for _, series := range serieses {
 			t.Run(pkg+"/"+series, func(t *testing.T) {
