@@ -36,11 +36,7 @@ func ruleDatagramHazards(s *selector, b Backend) objection {
 	if s.t.Protocol != UDP || b != Sendfile && b != Splice {
 		return objection{}
 	}
-	ids := []string{"udp-splice-csum-loss"}
-	if b == Sendfile {
-		ids = append(ids, "udp-sendfile-loss")
-	}
-	for _, id := range ids {
+	for _, id := range []string{"udp-splice-csum-loss", "udp-sendfile-loss"} {
 		h, ok := s.c.Hazards[id]
 		switch {
 		case ok && h.Status == probe.Pass:
@@ -73,13 +69,21 @@ func ruleDatagramSize(s *selector, b Backend) objection {
 		if over {
 			return objection{weight: isOut, reason: fmt.Sprintf("A send holds at most %d bytes.", most)}
 		}
+	case s.t.Source != SourceFile:
+		return objection{weight: isOut, reason: "Where one datagram ends and the next begins would hang on what has arrived when."}
 	case s.t.SizeBytes == 0:
 		return catalogued(isOut, "udp-sendfile-emsgsize", "All of it would be one datagram, and its size is not known.")
 	case over:
 		return catalogued(isOut, "udp-sendfile-emsgsize", fmt.Sprintf("All of it would be one datagram, which holds at most %d bytes.", most))
+	case b == Splice && s.t.SizeBytes > spliceDatagram:
+		return objection{weight: isOut, reason: fmt.Sprintf("More than %d bytes may not fit a pipe of sixteen pages, and would be two datagrams.", spliceDatagram)}
 	}
 	return objection{}
 }
+
+// spliceDatagram is what fits the sixteen pages of a pipe that could not be made
+// larger, wherever in a page it begins, in bytes.
+const spliceDatagram = 15 * 4096
 
 // ruleChanging: references send what the file or memory holds when the packet
 // leaves, and a retransmission what it holds then.

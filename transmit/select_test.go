@@ -131,7 +131,7 @@ func checkSafe(t testing.TB, c Conditions, tr Transfer, p Plan) {
 			t.Errorf("%s is planned, which does not work", b)
 		case b == MsgZerocopy && tr.Protocol == TCP && !c.ipv6(tr) && isDenied(c, "msg_zerocopy.tcp4"):
 			t.Errorf("%s is planned, which does not work", b)
-		case tr.Protocol == UDP && spliced && (c.Hazards["udp-splice-csum-loss"].Status != probe.Pass || tr.SizeBytes == 0 || tr.SizeBytes > 65527):
+		case tr.Protocol == UDP && spliced && (c.Hazards["udp-splice-csum-loss"].Status != probe.Pass || c.Hazards["udp-sendfile-loss"].Status != probe.Pass || tr.Source != SourceFile || tr.SizeBytes == 0 || tr.SizeBytes > 65527):
 			t.Errorf("%s to UDP is planned", b)
 		case tr.Source == SourceFile && tr.Protocol != ToFile && tr.Stability == MayChange && spliced:
 			t.Errorf("%s of a file that may change is planned", b)
