@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/zcprobe/zcprobe/internal/sys"
@@ -125,7 +124,7 @@ func (o mappingOps) mapDescriptor(fd int, off, n int64) (*region, error) {
 		return nil, err
 	}
 	r.told = int(st.UID) == os.Geteuid() || k.MayWrite(fd) == nil
-	r.faulted = make([]atomic.Uint64, (len(r.mem)/faultChunk+64)/64)
+	r.forgetFaults()
 	return r, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 )
 
@@ -206,12 +207,7 @@ func (p *Pool) drop(s *slot, spoiled bool) {
 	switch {
 	case b.left == 0:
 		err = p.arena.unmap(b)
-		for i := range p.slabs {
-			if p.slabs[i] == b {
-				p.slabs = append(p.slabs[:i], p.slabs[i+1:]...)
-				break
-			}
-		}
+		p.forget(b)
 	case spoiled:
 		// The pages go back to the kernel now, and a use after release is caught.
 		// Where it fails they go with the slab.
@@ -221,6 +217,13 @@ func (p *Pool) drop(s *slot, spoiled bool) {
 		p.err = err
 	}
 	p.gone(1)
+}
+
+// forget takes a slab out of the book. The lock is held.
+func (p *Pool) forget(b *slab) {
+	if i := slices.Index(p.slabs, b); i >= 0 {
+		p.slabs = slices.Delete(p.slabs, i, i+1)
+	}
 }
 
 // gone counts buffers that are no more. The lock is held.

@@ -1,6 +1,9 @@
 package transmit
 
-import "os"
+import (
+	"os"
+	"sync/atomic"
+)
 
 // FaultIn reads n bytes at off of the file into memory, where they are not yet, and
 // enters them in the page table, so that a send from the mapping finds them. It
@@ -78,6 +81,11 @@ func (r *region) chunks(off, n int64, covered bool) (first, end int64) {
 		first = from / faultChunk
 	}
 	return first, end
+}
+
+// forgetFaults makes the book of what was faulted in.
+func (r *region) forgetFaults() {
+	r.faulted = make([]atomic.Uint64, (len(r.mem)/faultChunk+64)/64)
 }
 
 func (r *region) isFaulted(off, n int64) bool {
