@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -326,4 +327,135 @@ func TestNumbersOfOthers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBackendFromEnvironment checks that the operator's word counts, and that a
+// slip of the pen is told and stops nothing.
+func TestBackendFromEnvironment(t *testing.T) {
+	for _, c := range []struct {
+		env  string
+		o    Options
+		want Backend
+		told bool
+	}{
+		{env: "msg_zerocopy", want: MsgZerocopy},
+		{env: "write", want: Write},
+		{env: "msg_zerocopy", o: Options{Backend: Write}, want: Write},
+		{env: "msg_zerocpy", want: Write, told: true},
+	} {
+		t.Setenv(EnvBackend, c.env)
+		out, in := tcpPair(t)
+		go func() { _, _ = io.Copy(io.Discard, in) }()
+		var told []*Downgrade
+		c.o.OnDowngrade = func(d *Downgrade) { told = append(told, d) }
+		s, err := NewSender(out, c.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent, err := s.Send(t.Context(), pattern(100_000))
+		if err != nil || sent.Backend() != c.want {
+			t.Errorf("%s, %+v: went by %s, %v", c.env, c.o, sent.Backend(), err)
+		}
+		if c.told != (len(told) > 0 && strings.Contains(told[0].Error(), c.env)) {
+			t.Errorf("%s: told %v", c.env, told)
+		}
+	}
+}
+
+// TestMPTCPIsCopied sends on what net.Listen accepts, an MPTCP connection where
+// the peer speaks it too.
+func TestMPTCPIsCopied(t *testing.T) {
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(true)
+	l, err := lc.Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var d net.Dialer
+	d.SetMultipathTCP(true)
+	out, err := d.DialContext(t.Context(), "tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	in, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if multi, err := out.(*net.TCPConn).MultipathTCP(); err != nil || !multi {
+		t.Skip("needs a kernel with MPTCP")
+	}
+	got := received(in)
+	s, err := NewSender(out.(*net.TCPConn), Options{Backend: MsgZerocopy, OnDowngrade: func(*Downgrade) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pattern(300_000)
+	c, err := s.Send(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := c.Wait(t.Context()); err != nil || r.Backend != Write || r.Cause != "mptcp" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if _, err := s.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if !bytes.Equal(<-got, p) {
+		t.Error("something else arrived")
+	}
+}
+
+// TestBacksOff stops lending on a path on which the kernel copies, and tries
+// again later.
+func TestBacksOff(t *testing.T) {
+	out, in := tcpPair(t)
+	k := kernelSocketCalls()
+	now := time.Now()
+	k.Now = func() time.Time { return now }
+	var told []*Downgrade
+	s, err := newSender(out, Options{Threshold: 16 << 10, OnDowngrade: func(d *Downgrade) { told = append(told, d) }}, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.zc = lending{numbered: true} // as if the peer were elsewhere
+	go func() { _, _ = io.Copy(io.Discard, in) }()
+	send := func(n int) (lent int64) {
+		before := s.Stats().ZerocopySends
+		for range n {
+			c, err := s.Send(t.Context(), make([]byte, 20_000))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return s.Stats().ZerocopySends - before
+	}
+	if n := send(30); n != copiedWindow || !s.Stats().BackedOff {
+		t.Errorf("%d of 30 were lent before it backed off: %+v", n, s.Stats())
+	}
+	if r, err := mustSend(t, s, 20_000).Wait(t.Context()); err != nil || r.Backend != Write || len(told) != 1 {
+		t.Errorf("%+v, %v, told %v", r, err, told)
+	}
+	now = now.Add(firstPenalty + time.Millisecond)
+	if n := send(30); n != copiedWindow {
+		t.Errorf("%d of 30 were lent after the penalty", n)
+	}
+	now = now.Add(firstPenalty + time.Millisecond)
+	if n := send(5); n != 0 {
+		t.Errorf("%d were lent: the second penalty is no longer than the first", n)
+	}
+}
+
+func mustSend(t *testing.T, s *Sender, n int) Completion {
+	t.Helper()
+	c, err := s.Send(t.Context(), make([]byte, n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

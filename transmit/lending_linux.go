@@ -1,6 +1,7 @@
 package transmit
 
 import (
+	"math"
 	"syscall"
 	"time"
 
@@ -97,6 +98,7 @@ func (s *Sender) lendable(fd, whole, n int) int {
 		return 0
 	}
 	if s.o.Backend != MsgZerocopy && !z.adapt.allowed(s.k.Now) {
+		s.noteCause(MsgZerocopy, Write, "", "the kernel copied nearly all that was lent last", nil, false)
 		return 0
 	}
 	if !s.enable(fd) {
@@ -123,16 +125,19 @@ func (s *Sender) copies(n int) bool {
 	return n < s.threshold() || s.zc.refused || s.o.Backend != MsgZerocopy && s.zc.adapt.backedOff()
 }
 
+// threshold is the size from which a part of a send is lent.
 func (s *Sender) threshold() int {
+	switch s.o.Backend {
+	case Write, Writev, ReadWrite, MmapWrite:
+		return math.MaxInt
+	}
 	switch {
 	case s.o.Threshold > 0:
 		return s.o.Threshold
 	case s.o.Backend == MsgZerocopy:
 		return 1
-	case s.o.Backend != "":
-		return int(^uint(0) >> 1)
 	}
-	return DefaultThreshold
+	return DefaultThreshold // of other backends, too, which are for files
 }
 
 // lend sends n bytes of the next part with MSG_ZEROCOPY.

@@ -57,7 +57,10 @@ type Downgrade struct {
 
 // Error says what happened.
 func (d *Downgrade) Error() string {
-	s := fmt.Sprintf("%s instead of %s: %s", d.To, d.From, d.Reason)
+	s := d.Reason
+	if d.From != d.To {
+		s = fmt.Sprintf("%s instead of %s: %s", d.To, d.From, d.Reason)
+	}
 	if d.Err != nil {
 		s += ": " + d.Err.Error()
 	}

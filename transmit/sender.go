@@ -9,7 +9,8 @@ import (
 // Options change how a [Sender] works. The zero value is a good one.
 type Options struct {
 	// Backend is used wherever it applies to the source, whatever is known against
-	// it, and as long as the kernel takes it. "" chooses for each transfer.
+	// it, and as long as the kernel takes it. "" chooses for each transfer, unless
+	// the environment asks for a backend (see [Environment]).
 	Backend Backend
 
 	// Threshold is the size in bytes from which memory is lent to the kernel
@@ -39,12 +40,31 @@ type Options struct {
 }
 
 // DefaultThreshold is the size in bytes from which memory is lent instead of
-// copied where nothing was measured. With a buffer in the CPU's caches lending
-// wins from 16 to 32 KiB on, with a cold one from 4 to 16 (Linux 6.18, one core,
-// 2026-11-21); other projects use 4 KiB to 64 KiB.
-const DefaultThreshold = 16 << 10
+// copied where nothing was measured: the hot crossover of [DefaultCrossover].
+const DefaultThreshold = 32 << 10
 
 const defaultDrainTimeout = 10 * time.Second
+
+// Options returns the options of a Sender that follows the plan.
+func (p *Plan) Options() Options {
+	if p.Above == MsgZerocopy && p.Below != MsgZerocopy && p.ThresholdBytes < Never {
+		return Options{Threshold: int(max(p.ThresholdBytes, 1))}
+	}
+	return Options{Backend: p.Backend}
+}
+
+// choose takes the backend from the environment, if nothing else was asked for.
+func (o *Options) choose() {
+	if o.Backend != "" {
+		return
+	}
+	b, err := Environment()
+	if err != nil {
+		// A slip of the pen in a service's environment must not keep it from sending.
+		tellDowngrade(o.OnDowngrade, o.Logger, &Downgrade{Reason: "the environment asks for what is no backend", Err: err}, false)
+	}
+	o.Backend = b
+}
 
 // Stats counts what a Sender did since it was made.
 type Stats struct {

@@ -84,6 +84,7 @@ func NewSender(c syscall.Conn, o Options) (*Sender, error) {
 }
 
 func newSender(c syscall.Conn, o Options, k *socketCalls) (*Sender, error) {
+	o.choose()
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil, fmt.Errorf("transmit: %w", err)

@@ -23,6 +23,7 @@ type Sender struct {
 
 // NewSender makes a Sender for a connection.
 func NewSender(c syscall.Conn, o Options) (*Sender, error) {
+	o.choose()
 	w, ok := c.(io.Writer)
 	if !ok {
 		return nil, fmt.Errorf("transmit: %w: %w", errNotAConn, errors.ErrUnsupported)
