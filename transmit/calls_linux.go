@@ -18,6 +18,7 @@ type calls struct {
 	Sendfile      func(out, in int, off *int64, n int) (int, error)
 	CopyFileRange func(in int, inOff *int64, out int, outOff *int64, n int) (int, error)
 	CloneRange    func(to int, toOff int64, from int, fromOff, n int64) error
+	Seek          func(fd int, off int64) (int64, error)
 	SeekData      func(fd int, off int64) (int64, error)
 	SeekHole      func(fd int, off int64) (int64, error)
 	Fstat         func(fd int) (sys.Stat, error)
@@ -44,6 +45,7 @@ var kernel = calls{
 	Sendfile:      sys.Sendfile,
 	CopyFileRange: sys.CopyFileRange,
 	CloneRange:    sys.CloneRange,
+	Seek:          sys.Seek,
 	SeekData:      sys.SeekData,
 	SeekHole:      sys.SeekHole,
 	Fstat:         sys.Fstat,

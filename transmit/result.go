@@ -38,6 +38,12 @@ type Result struct {
 	// PlainBytes is how many of Bytes the calls themselves copied: pieces below
 	// the threshold, and what went by a backend that copies.
 	PlainBytes int64
+	// SharedBytes is how many of Bytes [CopyFile] made share their blocks with the
+	// source. copy_file_range may share more of them, and does not say.
+	SharedBytes int64
+	// HoleBytes is how many of Bytes CopyFile left out, as the source has holes there
+	// and the target reads as zeros.
+	HoleBytes int64
 	// Reported is what the kernel said of the rest.
 	Reported Reported
 	// Cause is the catalogue id of what kept the transfer from the way that was

@@ -90,6 +90,12 @@ func StatusFlags(fd int) (int, error) {
 	return f, Wrap("fcntl F_GETFL", err)
 }
 
+// Seek sets the descriptor's position, and returns it.
+func Seek(fd int, off int64) (int64, error) {
+	n, err := unix.Seek(fd, off, unix.SEEK_SET)
+	return n, Wrap("lseek", err)
+}
+
 // SeekData moves the descriptor's position to the first byte at or after off that
 // is not in a hole, and returns it; ENXIO if only a hole or nothing follows.
 // Linux 3.1.
