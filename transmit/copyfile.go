@@ -28,7 +28,8 @@ type CopyOptions struct {
 	FillHoles bool
 
 	// OnDowngrade is told when the copy goes on by a lesser way. It is called by the
-	// goroutine that copies. Without it Logger is told, at level Info.
+	// goroutine that copies. Without it Logger is told, at level Info,
+	// or Debug where the files are on different file systems.
 	OnDowngrade func(*Downgrade)
 	Logger      *slog.Logger // nil: slog.Default()
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"os"
 	"syscall"
@@ -176,15 +175,6 @@ func (c *copier) truncated() error {
 // tell tells of a step down to c.way.
 func (c *copier) tell(from Backend, cause, reason string, err error) {
 	c.cause = cause
-	d := &Downgrade{From: from, To: c.way, Cause: cause, Reason: reason, Err: err}
-	if c.opts.OnDowngrade != nil {
-		c.opts.OnDowngrade(d)
-		return
-	}
-	log := c.opts.Logger
-	if log == nil {
-		log = slog.Default()
-	}
-	log.LogAttrs(context.WithoutCancel(c.ctx), slog.LevelInfo, "transmit goes on by another way", slog.String("from", string(d.From)),
-		slog.String("to", string(d.To)), slog.String("cause", cause), slog.String("reason", reason), slog.Any("error", err))
+	tellDowngrade(c.opts.OnDowngrade, c.opts.Logger,
+		&Downgrade{From: from, To: c.way, Cause: cause, Reason: reason, Err: err}, errors.Is(err, syscall.EXDEV))
 }

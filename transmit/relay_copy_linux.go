@@ -1,10 +1,8 @@
 package transmit
 
 import (
-	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"sync"
 	"syscall"
 
@@ -179,17 +177,8 @@ func refuses(err error) bool {
 // downgrade tells that the relay goes on by reading and writing.
 func (r *relay) downgrade(cause, reason string, err error) {
 	r.cause = cause
-	d := &Downgrade{From: Splice, To: ReadWrite, Cause: cause, Reason: reason, Err: err}
-	if r.opts.OnDowngrade != nil {
-		r.opts.OnDowngrade(d)
-		return
-	}
-	log := r.opts.Logger
-	if log == nil {
-		log = slog.Default()
-	}
-	log.LogAttrs(context.WithoutCancel(r.ctx), slog.LevelInfo, "transmit goes on by another way", slog.String("from", string(d.From)),
-		slog.String("to", string(d.To)), slog.String("cause", cause), slog.String("reason", reason), slog.Any("error", err))
+	tellDowngrade(r.opts.OnDowngrade, r.opts.Logger,
+		&Downgrade{From: Splice, To: ReadWrite, Cause: cause, Reason: reason, Err: err}, false)
 }
 
 // stalePages reports whether a file lies where the page cache may not have what the
