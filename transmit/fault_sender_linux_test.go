@@ -60,7 +60,7 @@ func TestSendFaults(t *testing.T) {
 				return 0, syscall.ENOBUFS
 			}
 			return n, 0
-		}, cause: "memlock-limit", told: syscall.ENOBUFS, lent: true},
+		}, cause: "-limit", told: syscall.ENOBUFS, lent: true}, // of either, as completions are out
 		"interrupted": {fault: func(_ bool, n, call int) (int, syscall.Errno) {
 			if call%2 == 0 {
 				return 0, syscall.EINTR
@@ -115,7 +115,7 @@ func TestSendFaults(t *testing.T) {
 			if (st.ZerocopySends > 0) != c.lent {
 				t.Errorf("%d sends lent", st.ZerocopySends)
 			}
-			if c.cause != "" && (len(told) == 0 || told[0].Cause != c.cause || !errors.Is(told[0], c.told)) {
+			if c.cause != "" && (len(told) == 0 || !strings.HasSuffix(told[0].Cause, c.cause) || !errors.Is(told[0], c.told)) {
 				t.Errorf("told %v, want %s", told, c.cause)
 			}
 			if c.cause == "" && len(told) > 0 {

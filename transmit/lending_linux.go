@@ -26,6 +26,10 @@ type lending struct {
 	most  int
 	again time.Time // when to try more
 
+	// fullAt is how many sends were outstanding when one more was refused for lack
+	// of memory: nothing is lent until there are fewer. 0: nothing was refused.
+	fullAt uint32
+
 	room  int // bytes that may be queued before the socket is asked again
 	lowat int // TCP_NOTSENT_LOWAT, 0 if none
 }
@@ -110,8 +114,14 @@ func (s *Sender) lendable(fd, whole, n int) int {
 	if z.most > 0 && s.k.Now().After(z.again) {
 		z.most = 0
 	}
+	if z.fullAt > 0 {
+		if s.led.ids.n >= z.fullAt {
+			return 0
+		}
+		z.fullAt = 0
+	}
 	if z.most > 0 && n > z.most {
-		if s.kind.datagrams() || z.most < s.threshold() {
+		if s.kind.datagrams() || z.most < max(s.threshold(), pageSize) {
 			s.noteCause(MsgZerocopy, Write, "memlock-limit", "the locked memory of this user does not allow a send of this size", syscall.ENOBUFS, false)
 			return 0
 		}
@@ -206,14 +216,14 @@ func (s *Sender) notLent(fd, n int, e syscall.Errno) verdict {
 func (s *Sender) noBuffers(fd, n int) {
 	s.stats.NoBufferSpace++
 	s.job.plain = n
-	cause, reason := "memlock-limit", "the locked memory of this user is used up"
-	if m, e := s.k.Memory(fd); e == 0 && optionMemoryShort(m.Options) {
-		cause, reason = "optmem-limit", "the socket's option memory is used up by completions"
+	cause, reason := refusedBy(0)
+	if m, e := s.k.Memory(fd); e == 0 {
+		cause, reason = refusedBy(m.Options)
 	}
 	s.drainLocked(fd)
-	if s.led.ids.n == 0 && cause == "memlock-limit" {
-		z := &s.zc
-		z.most, z.again = n/2, s.k.Now().Add(retryLocked)
+	z := &s.zc
+	if z.fullAt = s.led.ids.n; z.fullAt == 0 && cause == "memlock-limit" {
+		z.most, z.again = mostLockable(n), s.k.Now().Add(retryLocked)
 		reason = "the locked memory of this user does not allow a send of this size"
 	}
 	s.noteCause(MsgZerocopy, Write, cause, reason, sys.Wrap("send", syscall.ENOBUFS), false)

@@ -177,6 +177,7 @@ func (s *Sender) close(way Backend) (Completion, error) {
 	if watch {
 		watcher.follow(s)
 	}
+	s.tell()
 	if j.err == nil {
 		return c, nil
 	}
@@ -251,7 +252,7 @@ func (s *Sender) sendMemory(fd int) verdict {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.led.ids.n >= reapAt {
+	if s.led.ids.n >= reapAt || s.zc.fullAt > 0 {
 		s.drainLocked(fd)
 	}
 	j.whole = max(j.whole, len(j.rest[0]))

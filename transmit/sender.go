@@ -24,15 +24,16 @@ type Options struct {
 	SegmentBytes int
 
 	// OnDowngrade is told the first time a connection goes on by a lesser way for
-	// a reason. It is called by the goroutine that sends and must not send. Without
-	// it Logger is told, at level Debug where the reason is in the nature of the
+	// a reason. It is called by the goroutine that sends, at the end of the transfer,
+	// and must not send. Without it Logger is told, at level Debug where the reason is in the nature of the
 	// path, else Info.
 	OnDowngrade func(*Downgrade)
 	Logger      *slog.Logger // nil: slog.Default()
 
 	// OnErrqueue is given the control messages of entries in the connection's
 	// error queue that are no completions: ICMP errors and timestamps that the
-	// application asked for. They are lost without it. It must not keep the slice.
+	// application asked for. They are lost without it. It may be called by any
+	// goroutine, and must neither keep the slice nor use the Sender.
 	OnErrqueue func(control []byte)
 
 	// DrainTimeout bounds how long Close waits for the kernel; 0 is 10 seconds.

@@ -37,6 +37,7 @@ type Sender struct {
 
 	sent atomic.Uint64 // bytes of the stream that were taken from us
 	told map[string]bool
+	news []news
 
 	followed atomic.Bool  // by the watcher
 	waiting  atomic.Int32 // goroutines that wait for a completion
@@ -247,7 +248,7 @@ func (s *Sender) abandon() Abandoned {
 }
 
 // noteCause keeps why the transfer under way does not take the way it might, and
-// tells it the first time.
+// has it told the first time.
 func (s *Sender) noteCause(from, to Backend, cause, reason string, err error, expected bool) {
 	if s.job.result.Cause == "" {
 		s.job.result.Cause = cause
@@ -259,5 +260,18 @@ func (s *Sender) noteCause(from, to Backend, cause, reason string, err error, ex
 		s.told = map[string]bool{}
 	}
 	s.told[reason] = true
-	tellDowngrade(s.o.OnDowngrade, s.o.Logger, &Downgrade{From: from, To: to, Cause: cause, Reason: reason, Err: err}, expected)
+	s.news = append(s.news, news{Downgrade{From: from, To: to, Cause: cause, Reason: reason, Err: err}, expected})
+}
+
+// news is a downgrade that is to be told when no lock is held.
+type news struct {
+	Downgrade
+	expected bool
+}
+
+func (s *Sender) tell() {
+	for _, n := range s.news {
+		tellDowngrade(s.o.OnDowngrade, s.o.Logger, &n.Downgrade, n.expected)
+	}
+	s.news = nil
 }
