@@ -17,7 +17,9 @@
 //   - Probing changes nothing: no setting, no module, no packet off the host.
 //     Functional traffic stays on loopback. The probing thread gives up
 //     CAP_NET_ADMIN and CAP_SYS_MODULE, the capabilities that make the kernel
-//     load modules on a user's behalf.
+//     load modules on a user's behalf. It has the first one back for a single
+//     question, the IPsec policies of a path, asked only where the kernel
+//     already listens for it.
 //
 // The package links only the standard library and golang.org/x/sys, loads no
 // BPF, and can be imported by any Go library. Outside Linux it builds, and

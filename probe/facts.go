@@ -177,6 +177,12 @@ type PathQuery struct {
 	// NFQueues is the number of netfilter queues a program listens on, nil if
 	// it could not be read.
 	NFQueues *int `json:"nf_queues"`
+	// IPsecTCP and IPsecUDP say what IPsec policies do to packets sent to
+	// Addr: "none", "applies" (they are transformed), "blocks", "likely" (it
+	// depends, or there is a key daemon and policies may not be read),
+	// "unread", or "" if nobody looked.
+	IPsecTCP string `json:"ipsec_tcp"`
+	IPsecUDP string `json:"ipsec_udp"`
 }
 
 // RouteQuery is what RTM_GETROUTE is asked.

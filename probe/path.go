@@ -181,6 +181,8 @@ func (p *pathJudge) unsendable(a RouteAnswer) string {
 	switch {
 	case a.Errno != "":
 		return fmt.Sprintf("no route to %s (%s)", p.dst, a.Errno)
+	case p.q.IPsecTCP == ipsecBlock && p.q.IPsecUDP == ipsecBlock:
+		return fmt.Sprintf("no way to %s: an IPsec policy throws packets away", p.dst)
 	case a.Type != "" && !sendable(a.Type):
 		return fmt.Sprintf("no route to %s (%s)", p.dst, a.Type)
 	}
@@ -369,6 +371,11 @@ func (p *pathJudge) supported(t transfer, v6 bool) (*bool, string) {
 	}
 	if t.proto == "tcp" && (p.route.Type == routeBroadcast || p.route.Type == routeMulticast) {
 		return new(false), fmt.Sprintf("TCP cannot connect to a %s address.", p.route.Type)
+	}
+	if policy := map[string]string{"tcp": p.q.IPsecTCP, "udp": p.q.IPsecUDP}[t.proto]; policy == ipsecBlock {
+		return new(false), "An IPsec policy throws the packets away."
+	} else if policy == ipsecApplies && t.segments {
+		return new(false), "The kernel refuses UDP_SEGMENT where IPsec applies (EIO)."
 	}
 	answer, reason := new(true), ""
 	for _, id := range t.features {

@@ -85,6 +85,7 @@ var guestPaths = []completionCase{
 	{"gretap", tunnelled(benchSink, "gretap remote REMOTE local 10.1.0.1"), "tn0 s0", ""},
 	{"ipip", tunnelled(benchSink, "ipip remote REMOTE local 10.1.0.1"), "tn0 s0", ""},
 	{"vxlan over IPv6", tunnelled(benchVeth6, "vxlan id 7 remote REMOTE local fd00::1 dstport 4789"), "tn0 va", "loopback-delivery"},
+	{"ipsec", benchIPsec, "s0", "ipsec-sw checksum-pass"},
 	{"wireguard", benchWireGuard, "wg0", "wireguard checksum-pass"},
 }
 
@@ -157,6 +158,19 @@ func benchTeam(t *testing.T) bench {
 	genl(t, a, "team", 1, nested(body, 2, nested(nil, 1, option)))      // TEAM_CMD_OPTIONS_SET
 	setUp(t, a, slices.Concat([]string{"link set s0 down", "link set s0 master up0"}, address("up0", "10.1.0.1"), []string{someone("10.1.0.2", "up0")})...)
 	return bench{from: a, to: "10.1.0.2"}
+}
+
+// benchIPsec encrypts what goes to a sink.
+func benchIPsec(t *testing.T) bench {
+	b := benchSink(t)
+	const ends = "src 10.1.0.1 dst 10.1.0.2"
+	_, err := b.from.Try("ip", strings.Fields("xfrm state add "+ends+" proto esp spi 0x100 mode transport "+
+		"enc cbc(aes) 0x00112233445566778899aabbccddeeff auth hmac(sha1) 0x00112233445566778899aabbccddeeff00112233")...)
+	if err != nil {
+		t.Skipf("needs a kernel with ESP: %v", err)
+	}
+	setUp(t, b.from, "xfrm policy add "+ends+" dir out tmpl "+ends+" proto esp mode transport")
+	return b
 }
 
 // benchWireGuard joins two namespaces by a tunnel over veth.

@@ -9,6 +9,15 @@ const (
 	testUDPHead = "path.udp-head"
 )
 
+// What PathQuery.IPsecTCP and IPsecUDP hold.
+const (
+	ipsecNone    = "none"
+	ipsecApplies = "applies"
+	ipsecBlock   = "blocks"
+	ipsecLikely  = "likely"
+	ipsecUnread  = "unread"
+)
+
 func findOutcome(f *Facts, id string) *Outcome {
 	i := slices.IndexFunc(f.Outcomes, func(o Outcome) bool { return o.ID == id })
 	if i < 0 {

@@ -28,11 +28,11 @@ func collectPath(ctx context.Context, s *sources, ns *nsTable, f *Facts, o Optio
 		f.Paths = append(f.Paths, q)
 		return
 	}
-	f.Paths = append(f.Paths, q)
 	tests := []Outcome{tryUDPHead()}
 	tcp, udp := newWalker(r), newWalker(r)
-	tcp.follow(&q, protoTCP)
-	udp.follow(&q, protoUDP)
+	ipsec := readIPsec(s, tcp.follow(&q, protoTCP), udp.follow(&q, protoUDP))
+	q.IPsecTCP, q.IPsecUDP = ipsec[0], ipsec[1]
+	f.Paths = append(f.Paths, q)
 	forwards := func(w way) bool {
 		return slices.ContainsFunc(w, func(g leg) bool { return g.kind == legForward })
 	}

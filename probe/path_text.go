@@ -113,7 +113,12 @@ func causeText(c PathCause) string {
 		return "the XDP program on " + dev + " needs a copy"
 	case "driver-bounce":
 		return "the driver of " + dev + " copies every frame"
-	case "wireguard", "macsec", "ipsec-sw":
+	case "ipsec-sw":
+		if dev == "" {
+			return "IPsec encrypts into memory of its own"
+		}
+		return dev + " encrypts into memory of its own"
+	case "wireguard", "macsec":
 		return dev + " encrypts into memory of its own"
 	case "checksum-pass", "udp-splice-csum":
 		return "the CPU sums it"

@@ -251,10 +251,8 @@ func (p *pathJudge) limits(ways []way) []string {
 	if n := p.q.NFQueues; n != nil && *n > 0 {
 		add("A program listens on %d netfilter %s; packets that a rule sends there are copied (nfqueue), and rules were not read.", *n, plural(*n, "queue", "queues"))
 	}
-	for _, m := range []string{"esp4", "esp6"} {
-		if p.env.f.Host.Modules[m] == "loaded" {
-			add("IPsec is loaded (%s); policies need CAP_NET_ADMIN to read, and would encrypt by the CPU.", m)
-		}
+	if p.q.IPsecTCP == ipsecUnread {
+		add("IPsec policies take CAP_NET_ADMIN to read: one that applies would make the CPU encrypt.")
 	}
 	return out
 }

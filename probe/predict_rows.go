@@ -141,6 +141,7 @@ func predict(e *pathEnv, t transfer, p *pathJudge) APIReport {
 			r.Supported, r.ZeroCopy, r.Detail = d.verdict, ZeroCopyNo, d.refused
 			return r
 		}
+		d.secure(t, w, p)
 		d.along(e, w)
 		worst = worse(worst, &d.payload)
 	}
@@ -263,6 +264,27 @@ func (t transfer) startUDP(e *pathEnv, d *departure, w way, p *pathJudge) {
 		t.startUDPPages(e, d, w, over)
 	case byLoan:
 		t.startUDPLoan(e, d, p, w, over)
+	}
+}
+
+// secure is what IPsec does before the packet meets a device: it sums, on a
+// private copy, and encrypts into memory of its own.
+func (d *departure) secure(t transfer, w way, p *pathJudge) {
+	policy := p.q.IPsecTCP
+	if t.proto == "udp" {
+		policy = p.q.IPsecUDP
+	}
+	switch policy {
+	case ipsecLikely:
+		d.doubt("an IPsec policy may apply, which depends on what is not known or takes CAP_NET_ADMIN to read")
+		d.doubtPass("an IPsec policy may apply")
+	case ipsecApplies:
+		if len(w) > 0 && w[0].kind == legSend && !off(feature(w[0].link, "esp-hw-offload")) {
+			d.doubt("an IPsec policy applies, and whether " + w[0].link.Name + " encrypts (esp-hw-offload) was not read")
+			d.doubtPass("an IPsec policy applies")
+			return
+		}
+		d.crypted(&leg{kind: legCrypt, cause: "ipsec-sw"})
 	}
 }
 
