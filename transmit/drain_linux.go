@@ -87,6 +87,10 @@ func (s *Sender) notified(lo, hi uint32, copied bool) {
 // make it look like less.
 func (s *Sender) askPeer(fd int) {
 	sent := s.sent.Load()
+	if s.kind == kindFile {
+		s.askReader(fd, sent)
+		return
+	}
 	queued, e := s.k.OutQueue(fd)
 	if e != 0 {
 		return

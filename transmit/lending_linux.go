@@ -165,7 +165,7 @@ func (s *Sender) lend(fd, n int) verdict {
 	}
 	n = min(n, room)
 	flags := sys.MsgZerocopy | sys.MsgDontwait | sys.MsgNosignal
-	if n == len(part) && len(j.rest) > 1 {
+	if n == len(part) && (len(j.rest) > 1 || j.follows) {
 		flags |= sys.MsgMore
 	}
 	s.led.sending(j.entry)

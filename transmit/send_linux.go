@@ -14,20 +14,21 @@ import (
 
 // job is the transfer that is under way.
 type job struct {
-	entry  int
-	parts  [][]byte // what is to be sent
-	rest   [][]byte // the part of it that is not sent yet
-	iov    []sys.Iovec
-	result Result
-	lent   int64 // bytes sent from memory that the kernel may hold
-	whole  int   // size of the part that is under way, all of which goes one way
-	plain  int   // bytes to copy before lending is tried again
-	more   bool  // the last send said that more follows
-	waits  bool  // the last attempt found no room
-	gso    [gsoControl]byte
-	loan   loan // to be kept instead of the parts
-	err    error
-	run    func(fd int) verdict // sends a piece of what is left
+	entry   int
+	parts   [][]byte // what is to be sent
+	rest    [][]byte // the part of it that is not sent yet
+	follows bool     // something is to be sent after the parts
+	iov     []sys.Iovec
+	result  Result
+	lent    int64 // bytes sent from memory that the kernel may hold
+	whole   int   // size of the part that is under way, all of which goes one way
+	plain   int   // bytes to copy before lending is tried again
+	more    bool  // the last send said that more follows
+	waits   bool  // the last attempt found no room
+	gso     [gsoControl]byte
+	loan    loan // to be kept instead of the parts
+	err     error
+	run     func(fd int) verdict // sends a piece of what is left
 }
 
 // verdict is what became of an attempt to send a piece.
@@ -289,7 +290,7 @@ func (s *Sender) copyOut(fd, most int) verdict {
 		k++
 	}
 	flags := sys.MsgDontwait | sys.MsgNosignal
-	if k < len(j.rest) {
+	if k < len(j.rest) || j.follows {
 		flags |= sys.MsgMore
 	}
 	n, e := s.write(fd, k, most, flags)

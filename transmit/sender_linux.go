@@ -25,15 +25,19 @@ import (
 // Its methods may be called from any goroutine; sends are made one after another
 // in the order of the calls.
 type Sender struct {
-	conn syscall.Conn
-	raw  syscall.RawConn
-	k    *socketCalls
-	kind kind
-	o    Options
+	conn  syscall.Conn
+	raw   syscall.RawConn
+	k     *socketCalls
+	calls *calls // what files are read with
+	pipes *pipePool
+	kind  kind
+	to    target // if it is an *os.File
+	o     Options
 
 	turn chan struct{} // who holds the token sends
 	job  job           // of who holds it
 	ctx  watch
+	file *fileSend // the file that is under way, nil if there never was one
 
 	sent atomic.Uint64 // bytes of the stream that were taken from us
 	told map[string]bool
@@ -55,6 +59,8 @@ type Sender struct {
 	reap      func(fd uintptr)
 	memory    func(fd int) verdict
 	datagram  func(fd int) verdict
+	filePiece func(fd int) verdict
+	fileOpen  func(fd uintptr)
 }
 
 // kind is what a Sender sends to.
@@ -90,7 +96,7 @@ func newSender(c syscall.Conn, o Options, k *socketCalls) (*Sender, error) {
 	if err != nil {
 		return nil, fmt.Errorf("transmit: %w", err)
 	}
-	s := &Sender{conn: c, raw: raw, k: k, o: o, turn: make(chan struct{}, 1)}
+	s := &Sender{conn: c, raw: raw, k: k, calls: kernelCalls(), pipes: &pipes, o: o, turn: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
 	s.step, s.reap, s.memory, s.datagram = s.attempt, s.drain, s.sendMemory, s.sendDatagram
 	s.try = func(fd uintptr) bool { s.attempt(fd); return true }
@@ -106,6 +112,9 @@ func newSender(c syscall.Conn, o Options, k *socketCalls) (*Sender, error) {
 func (s *Sender) identify(fd int) error {
 	if _, ok := s.conn.(*os.File); ok {
 		s.kind = kindFile
+		if err := s.to.look(s.calls, fd); err != nil {
+			return err
+		}
 		s.zc.refuse("non-zc-proto", "files and pipes take no MSG_ZEROCOPY", nil)
 		return nil
 	}

@@ -15,6 +15,7 @@ type socketCalls struct {
 	Writev   func(fd int, v []sys.Iovec) (int, syscall.Errno)
 	Errqueue func(fd int, control []byte) (int, syscall.Errno)
 	OutQueue func(fd int) (int, syscall.Errno)
+	InQueue  func(fd int) (int, syscall.Errno)
 	NotSent  func(fd int) (int, syscall.Errno)
 	Memory   func(fd int) (sys.SockMem, syscall.Errno)
 	TCPInfo  func(fd int) (sys.TCPProgress, syscall.Errno)
@@ -27,7 +28,7 @@ type socketCalls struct {
 func kernelSocketCalls() *socketCalls {
 	return &socketCalls{
 		Send: sys.TrySend, Sendmsg: sys.TrySendmsg, Writev: sys.TryWritev, Errqueue: sys.TryErrqueue,
-		OutQueue: sys.OutQueue, NotSent: sys.NotSent, Memory: sys.SocketMemory, TCPInfo: sys.TCPInfo,
+		OutQueue: sys.OutQueue, InQueue: sys.InQueue, NotSent: sys.NotSent, Memory: sys.SocketMemory, TCPInfo: sys.TCPInfo,
 		SetInt: sys.SetsockoptInt, GetInt: sys.GetsockoptInt, Poll: sys.Poll, Now: time.Now,
 	}
 }

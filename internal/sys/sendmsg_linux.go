@@ -93,6 +93,10 @@ func TryErrqueue(fd int, control []byte) (int, syscall.Errno) {
 // let go yet.
 func OutQueue(fd int) (int, syscall.Errno) { return ioctlInt(fd, unix.SIOCOUTQ) }
 
+// InQueue is FIONREAD, which is SIOCINQ: the bytes that wait in a pipe, at either end, or to be read
+// from a socket.
+func InQueue(fd int) (int, syscall.Errno) { return ioctlInt(fd, unix.SIOCINQ) }
+
 // NotSent is SIOCOUTQNSD: the bytes written to a TCP socket that have not been
 // sent once.
 func NotSent(fd int) (int, syscall.Errno) { return ioctlInt(fd, unix.SIOCOUTQNSD) }

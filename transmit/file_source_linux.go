@@ -1,0 +1,54 @@
+package transmit
+
+import (
+	"fmt"
+	"syscall"
+
+	"github.com/zcprobe/zcprobe/internal/sys"
+)
+
+// inspect finds out what the source is, and what of it is to be sent.
+func (s *Sender) inspect() error {
+	fs := s.file
+	flags, err := s.calls.StatusFlags(fs.src)
+	if err != nil {
+		return err
+	}
+	if fs.stat, err = s.calls.Fstat(fs.src); err != nil {
+		return err
+	}
+	switch fs.stat.Mode & sys.ModeType {
+	case sys.ModeDir:
+		return syscall.EISDIR
+	case sys.ModeFIFO:
+		return fmt.Errorf("a pipe: %w", errRelay)
+	case sys.ModeSocket:
+		return fmt.Errorf("a socket: %w", errRelay)
+	}
+	if flags&sys.OpenAccess == sys.OpenWrite {
+		return fmt.Errorf("not open for reading: %w", syscall.EBADF)
+	}
+	return fs.inspectRange()
+}
+
+// inspectRange finds the end of the range.
+func (fs *fileSend) inspectRange() error {
+	size := fs.stat.Size
+	if fs.stat.Mode&sys.ModeType != sys.ModeRegular || size == 0 {
+		// Devices have no size, nor have many files that are made when they are read.
+		fs.open = true
+		if !fs.named {
+			fs.end = noEnd
+		}
+		return nil
+	}
+	switch {
+	case fs.start > size && !fs.named:
+		return fmt.Errorf("offset %d is past its end at %d: %w", fs.start, size, syscall.EINVAL)
+	case !fs.named:
+		fs.end = size
+	case fs.end > size && fs.end > fs.start:
+		return fmt.Errorf("%d bytes at %d of a file of %d: %w", fs.end-fs.start, fs.start, size, &TruncatedError{Want: fs.end - fs.start})
+	}
+	return nil
+}
