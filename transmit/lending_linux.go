@@ -32,6 +32,8 @@ type lending struct {
 
 	room  int // bytes that may be queued before the socket is asked again
 	lowat int // TCP_NOTSENT_LOWAT, 0 if none
+
+	growing growth
 }
 
 func (z *lending) refuse(cause, reason string, err error) {
@@ -75,6 +77,7 @@ func (s *Sender) enable(fd int) bool {
 		z.enabled = true
 		if s.kind == kindTCP {
 			z.lowat = notsentLowat(s.k, fd)
+			z.growing.begin(s.k, fd)
 		}
 	}
 	if z.numbered {
@@ -99,6 +102,9 @@ func (s *Sender) lendable(fd, whole, n int) int {
 	z := &s.zc
 	if z.refused {
 		s.noteCause(MsgZerocopy, Write, z.cause, z.reason, z.err, z.expected)
+		return 0
+	}
+	if z.growing.copies() {
 		return 0
 	}
 	if s.o.Backend != MsgZerocopy && !z.adapt.allowed(s.k.Now) {
@@ -156,6 +162,9 @@ func (s *Sender) lend(fd, n int) verdict {
 	part := j.rest[0]
 	room := s.makeRoom(fd, n)
 	if room == 0 {
+		if s.zc.growing.copies() {
+			return goOn
+		}
 		if s.led.ids.n > 0 || s.full(fd) {
 			return wait
 		}
@@ -246,6 +255,9 @@ const retryLocked = time.Minute
 // queue is down to as much.
 func (s *Sender) makeRoom(fd, n int) int {
 	z := &s.zc
+	if s.o.NoReader {
+		return n
+	}
 	if z.room >= min(n, wantRoom) {
 		return z.room
 	}
@@ -265,10 +277,14 @@ func (s *Sender) makeRoom(fd, n int) int {
 		}
 	}
 	z.room = max(room, 0)
-	if z.room < min(n, wantRoom, most*3/4) || s.kind.datagrams() && z.room < n {
-		return 0
+	if z.room >= min(n, wantRoom, most*3/4) && (z.room >= n || !s.kind.datagrams()) {
+		return z.room
 	}
-	return z.room
+	if s.kind == kindTCP && z.lowat == 0 && z.growing.grow(s.k, fd, m.SendBuffer) {
+		z.room = roomFor(z.growing.size/3*2 - queued)
+		return max(z.room, 0)
+	}
+	return 0
 }
 
 // wantRoom is how much room is waited for before more is sent: one full skb, so

@@ -299,12 +299,16 @@ func (s *Sender) copyOut(fd, most int) verdict {
 		j.more = flags&sys.MsgMore != 0
 		j.plain = max(j.plain-n, 0)
 		s.zc.room -= n
+		s.zc.growing.copied(n)
 		s.advance(n, false)
 		if len(j.rest) == 0 {
 			return finish
 		}
 		return goOn
 	case syscall.EAGAIN:
+		if s.led.ids.n == 0 {
+			s.zc.growing.foundFull()
+		}
 		return wait
 	case syscall.EINTR:
 		return goOn

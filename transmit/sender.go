@@ -23,6 +23,13 @@ type Options struct {
 	// sends every buffer as one datagram.
 	SegmentBytes int
 
+	// NoReader says that nobody reads from the connection by package net while
+	// memory is lent. A Go program that does sees its reads fail with "not
+	// pollable" when a notification of the kernel comes while the send buffer is
+	// full, so the Sender uses two thirds of the buffer, and copies some now and
+	// then to make it grow. Without a reader it uses all and copies nothing.
+	NoReader bool
+
 	// OnDowngrade is told the first time a connection goes on by a lesser way for
 	// a reason. It is called by the goroutine that sends, at the end of the transfer,
 	// and must not send. Without it Logger is told, at level Debug where the reason is in the nature of the

@@ -13,6 +13,9 @@ import (
 
 // Socket options and states that sending asks for.
 const (
+	SoSndbufForce   = unix.SO_SNDBUFFORCE // beyond net.core.wmem_max, with CAP_NET_ADMIN
+	SoBufLock       = 72                  // SO_BUF_LOCK, Linux 5.14: whether SO_SNDBUF ended autotuning
+	SockSndbufLock  = 1                   // its bit for the send buffer
 	SoProtocol      = unix.SO_PROTOCOL
 	SoDomain        = unix.SO_DOMAIN
 	TCPNotsentLowat = unix.TCP_NOTSENT_LOWAT
@@ -135,6 +138,9 @@ type TCPProgress struct {
 	BytesAcked uint64 // tcpi_bytes_acked: by the peer, a SYN counts as one
 	BytesSent  uint64 // tcpi_bytes_sent, Linux 4.19: retransmissions count again
 	RTTMicros  uint32 // tcpi_rtt, smoothed
+	SendMSS    uint32 // tcpi_snd_mss, bytes
+	Window     uint32 // tcpi_snd_cwnd, segments
+	NotSent    uint32 // tcpi_notsent_bytes, Linux 4.6
 }
 
 // TCPInfo returns how far a TCP connection is.
@@ -148,6 +154,6 @@ func TCPInfo(fd int) (TCPProgress, syscall.Errno) {
 	}
 	ne := binary.NativeEndian
 	return TCPProgress{
-		State: b[0], RTTMicros: ne.Uint32(b[68:]), BytesAcked: ne.Uint64(b[120:]), BytesSent: ne.Uint64(b[200:]),
+		State: b[0], SendMSS: ne.Uint32(b[16:]), Window: ne.Uint32(b[80:]), NotSent: ne.Uint32(b[144:]), RTTMicros: ne.Uint32(b[68:]), BytesAcked: ne.Uint64(b[120:]), BytesSent: ne.Uint64(b[200:]),
 	}, 0
 }
