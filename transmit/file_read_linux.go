@@ -8,11 +8,11 @@ import (
 
 // byReading sends a piece by two copies, together with the header and the trailer.
 func (s *Sender) byReading(fd int) verdict {
-	fs, j := s.file, &s.job
+	fs := s.file
 	if len(fs.window) == 0 {
 		n, err := s.peek()
 		if err != nil {
-			j.err = err
+			s.job.err = err
 			return finish
 		}
 		if n == 0 {
@@ -20,16 +20,22 @@ func (s *Sender) byReading(fd int) verdict {
 		}
 		fs.window = (*fs.buf)[:n]
 	}
-	j.plain = maxInt // never lent: the buffer is used again
-	if s.to.holds() {
-		if s.wouldHold(fd) {
-			return s.noRoom(fd)
-		}
-		j.plain = blockingPipeBytes
-	}
-	v, n := s.sendParts(fd, fs.window)
+	// Never lent: the buffer is used again.
+	v, n := s.copyParts(fd, fs.window)
 	fs.window = fs.window[n:]
 	return v
+}
+
+// copyParts is sendParts that lends nothing.
+func (s *Sender) copyParts(fd int, window []byte) (verdict, int) {
+	s.job.plain = maxInt
+	if s.to.holds() {
+		if s.wouldHold(fd) {
+			return s.noRoom(fd), 0
+		}
+		s.job.plain = blockingPipeBytes
+	}
+	return s.sendParts(fd, window)
 }
 
 // peek reads what comes next in the file into a buffer, and returns how much that
@@ -57,10 +63,12 @@ func (s *Sender) peek() (int, error) {
 // first: what is to be one datagram has to be known whole, or nothing is sent.
 func (s *Sender) fileDatagram() {
 	fs, j := s.file, &s.job
-	fs.way = ReadWrite
+	fs.way, fs.now = ReadWrite, ReadWrite
 	data, err := s.readDatagram()
-	if err != nil {
-		j.err = err
+	if j.err = err; err == nil {
+		s.checkLease(0)
+	}
+	if j.err != nil {
 		return
 	}
 	j.rest = append(j.parts[:0], fs.head...)

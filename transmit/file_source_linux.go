@@ -28,7 +28,31 @@ func (s *Sender) inspect() error {
 	if flags&sys.OpenAccess == sys.OpenWrite {
 		return fmt.Errorf("not open for reading: %w", syscall.EBADF)
 	}
+	if fs.o.Lease {
+		if fs.lease, err = acquireLease(s.calls, fs.file); err != nil {
+			return err
+		}
+		// As it is now that nobody changes it.
+		if fs.stat, err = s.calls.Fstat(fs.src); err == nil {
+			err = fs.inspectRange()
+		}
+		if err != nil {
+			_ = fs.lease.Release() // nothing was sent under it
+		}
+		return err
+	}
 	return fs.inspectRange()
+}
+
+// checkLease ends the transfer if somebody wants to change the file, and so many
+// bytes were sent since it was last asked.
+func (s *Sender) checkLease(after int64) {
+	fs := s.file
+	if fs.lease == nil || fs.pos-fs.checked < after {
+		return
+	}
+	s.job.err = fs.lease.Check()
+	fs.checked = fs.pos
 }
 
 // inspectRange finds the end of the range.

@@ -10,7 +10,7 @@ import (
 
 // order holds the ways to send a file, from the best on: where one is refused the
 // next in line goes on. The last always works.
-var order = [...]Backend{Sendfile, ReadWrite}
+var order = [...]Backend{MmapZerocopy, Sendfile, Splice, MmapWrite, ReadWrite}
 
 // ways is a set of ways, by their rank.
 type ways uint8
@@ -21,10 +21,14 @@ func (w ways) has(b Backend) bool { return w>>rank(b)&1 != 0 }
 
 // choose finds the way to begin with.
 func (fs *fileSend) choose(s *Sender) {
-	fs.way = s.firstWay()
-	if fs.refused |= fs.demoted; fs.refused.has(fs.way) {
+	fs.refused |= fs.demoted
+	if fs.way = s.firstWay(); fs.refused.has(fs.way) {
 		fs.way = fs.next(fs.way)
 	}
+	if fs.way == MmapZerocopy || fs.way == MmapWrite {
+		s.openMapping()
+	}
+	fs.now = fs.way
 }
 
 // firstWay is the way that was asked for, or the one that the rules have.
@@ -42,6 +46,7 @@ func (s *Sender) firstWay() Backend {
 	case fs.o.Snapshot && !asked.Copies():
 		return ReadWrite
 	case rank(asked) >= 0:
+		fs.asked = true
 		return asked
 	case fs.open && fs.stat.Mode&sys.ModeType == sys.ModeRegular:
 		return ReadWrite // made when it is read, if it is not empty
@@ -50,6 +55,12 @@ func (s *Sender) firstWay() Backend {
 	case !fs.o.Immutable && stalePages(s.calls, fs.src):
 		s.noteCause(Sendfile, ReadWrite, "stale-source", "the page cache may not have what the file holds", nil, false)
 		return ReadWrite
+	}
+	if s.mappingPays() {
+		return MmapZerocopy
+	}
+	if s.to.kind == sys.ModeFIFO {
+		return Splice // kernels before 5.12 copy in sendfile to a pipe
 	}
 	return Sendfile
 }
@@ -61,7 +72,7 @@ const smallFile = 4 << 10
 // next returns the way that follows b.
 func (fs *fileSend) next(b Backend) Backend {
 	for _, n := range order[rank(b)+1:] {
-		if !fs.refused.has(n) {
+		if !fs.refused.has(n) && (n != MmapWrite || fs.mapping.region != nil) {
 			return n
 		}
 	}
@@ -71,7 +82,7 @@ func (fs *fileSend) next(b Backend) Backend {
 // refuse goes on by the next way.
 func (s *Sender) refuse(cause, reason string, err error) verdict {
 	fs := s.file
-	from := fs.way
+	from := fs.now
 	fs.refused |= 1 << rank(from)
 	switch {
 	case errors.Is(err, syscall.ENOSYS), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
@@ -82,9 +93,11 @@ func (s *Sender) refuse(cause, reason string, err error) verdict {
 		s.pipes.put(fs.pipe)
 		fs.pipe = nil
 	}
-	fs.way = fs.next(from)
-	fs.stalled = 0
-	s.noteCause(from, fs.way, cause, reason, err, false)
+	fs.now, fs.stalled = fs.next(from), 0
+	if fs.way == from {
+		fs.way = fs.now
+	}
+	s.noteCause(from, fs.now, cause, reason, err, false)
 	return goOn
 }
 

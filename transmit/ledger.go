@@ -182,6 +182,9 @@ func (l *ledger) release(i int, abandoned bool) {
 	e.result.Reported = reported(e.notified, e.copied)
 	for k, m := range e.loans {
 		m.returned(abandoned)
+		if l, ok := m.(*leaseLoan); ok && e.err == nil {
+			e.err = l.err
+		}
 		e.loans[k] = nil
 	}
 	if abandoned {

@@ -107,7 +107,7 @@ func (s *Sender) lendable(fd, whole, n int) int {
 	if z.growing.copies() {
 		return 0
 	}
-	if s.o.Backend != MsgZerocopy && !z.adapt.allowed(s.k.Now) {
+	if !s.insists() && !z.adapt.allowed(s.k.Now) {
 		s.noteCause(MsgZerocopy, Write, "", "the kernel copied nearly all that was lent last", nil, false)
 		return 0
 	}
@@ -138,11 +138,14 @@ func (s *Sender) lendable(fd, whole, n int) int {
 
 // copies reports whether a part of n bytes would be copied now.
 func (s *Sender) copies(n int) bool {
-	return n < s.threshold() || s.zc.refused || s.o.Backend != MsgZerocopy && s.zc.adapt.backedOff()
+	return n < s.threshold() || s.zc.refused || !s.insists() && s.zc.adapt.backedOff()
 }
 
 // threshold is the size from which a part of a send is lent.
 func (s *Sender) threshold() int {
+	if s.job.least > 0 {
+		return s.job.least
+	}
 	switch s.o.Backend {
 	case Write, Writev, ReadWrite, MmapWrite:
 		return math.MaxInt
@@ -155,6 +158,10 @@ func (s *Sender) threshold() int {
 	}
 	return DefaultThreshold // of other backends, too, which are for files
 }
+
+// insists reports whether lending was asked for by name, so that copies that the
+// kernel makes are no reason against it.
+func (s *Sender) insists() bool { return s.job.least > 0 || s.o.Backend == MsgZerocopy }
 
 // lend sends n bytes of the next part with MSG_ZEROCOPY.
 func (s *Sender) lend(fd, n int) verdict {
@@ -205,7 +212,7 @@ func (s *Sender) notLent(fd, n int, e syscall.Errno) verdict {
 		return goOn
 	case e == syscall.ENOBUFS:
 		s.noBuffers(fd, n)
-	case e == syscall.EFAULT:
+	case e == syscall.EFAULT && !j.mapped:
 		// The pages cannot be pinned (memfd_secret, device memory), but perhaps read.
 		j.plain = n
 		s.noteCause(MsgZerocopy, Write, "gup-efault", "the memory cannot be pinned", sys.Wrap("send", e), false)

@@ -18,6 +18,8 @@ type job struct {
 	parts   [][]byte // what is to be sent
 	rest    [][]byte // the part of it that is not sent yet
 	follows bool     // something is to be sent after the parts
+	mapped  bool     // the parts are of a mapped file, but for what goes around it
+	least   int      // mmap_zerocopy was asked for by name: what is smaller is copied
 	iov     []sys.Iovec
 	result  Result
 	lent    int64 // bytes sent from memory that the kernel may hold

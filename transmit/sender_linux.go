@@ -259,6 +259,9 @@ func (s *Sender) abandon() Abandoned {
 // noteCause keeps why the transfer under way does not take the way it might, and
 // has it told the first time.
 func (s *Sender) noteCause(from, to Backend, cause, reason string, err error, expected bool) {
+	if s.job.mapped && from == MsgZerocopy {
+		from, to = MmapZerocopy, s.file.next(MmapZerocopy)
+	}
 	if s.job.result.Cause == "" {
 		s.job.result.Cause = cause
 	}

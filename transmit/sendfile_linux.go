@@ -24,7 +24,9 @@ type fileSend struct {
 	parts      [][]byte // header and trailer
 	head, tail [][]byte // what is left of them
 
-	way     Backend
+	way     Backend           // planned
+	now     Backend           // of the piece that is under way
+	asked   bool              // for the way, by name
 	refused ways              // what the kernel does not do with this file
 	demoted ways              // what it does not do at all, found by an earlier transfer
 	moved   [len(order)]int64 // bytes of the range, by way
@@ -35,6 +37,12 @@ type fileSend struct {
 	window []byte  // of it, read and not sent
 	pipe   *pipe   // with bytes from pos on
 	corked bool
+
+	lease   *Lease
+	checked int64   // position up to which the file is known not to have changed
+	mapping Mapping // none if its region is nil
+	detour  int64   // up to where another way is taken than mmap_zerocopy
+	size    int64   // of the file, as far as the mapping goes
 
 	err error // of preparing
 }
@@ -80,7 +88,7 @@ func (s *Sender) SendFile(ctx context.Context, f *os.File, offset, length int64,
 	fs := s.file
 	fs.ctx, fs.file, fs.o = ctx, f, o
 	fs.start, fs.pos, fs.end, fs.named = offset, offset, offset+length, length >= 0
-	fs.err = nil
+	fs.checked, fs.err = offset, nil
 	defer s.letGo()
 	// The descriptor stays open for as long as it is sent from.
 	if err := raw.Control(s.fileOpen); err != nil {
@@ -101,6 +109,9 @@ func (s *Sender) openFile(fd uintptr) {
 		return
 	}
 	if fs.err = s.open(); fs.err != nil {
+		if fs.lease != nil {
+			_ = fs.lease.Release() // nothing was sent under it
+		}
 		return
 	}
 	o := &fs.o
@@ -110,6 +121,9 @@ func (s *Sender) openFile(fd uintptr) {
 	e := &s.led.entries[s.job.entry]
 	e.parts = append(e.parts, fs.head...)
 	e.parts = append(e.parts, fs.tail...)
+	if fs.lease != nil {
+		e.loans = append(e.loans, &leaseLoan{lease: fs.lease})
+	}
 	s.mu.Unlock()
 	if s.kind.datagrams() {
 		s.fileDatagram()
@@ -129,9 +143,12 @@ func (s *Sender) letGo() {
 	if fs.buf != nil {
 		copyBuffers.Put(fs.buf)
 	}
+	if fs.mapping.region != nil {
+		fs.mapping.Release()
+	}
 	clear(fs.parts)
 	clear(j.parts)
-	j.rest, j.follows = nil, false
+	j.rest, j.follows, j.mapped, j.least = nil, false, false, 0
 	*fs = fileSend{parts: fs.parts[:0], demoted: fs.demoted}
 }
 
@@ -145,6 +162,8 @@ func (s *Sender) sendPiece(fd int) verdict {
 	fs, j := s.file, &s.job
 	if fs.ctx.Err() != nil {
 		j.err = context.Cause(fs.ctx)
+	} else {
+		s.checkLease(pieceBytes)
 	}
 	var v verdict
 	switch {
@@ -154,15 +173,33 @@ func (s *Sender) sendPiece(fd int) verdict {
 		if v = finish; len(fs.head)+len(fs.tail) > 0 {
 			v, _ = s.sendParts(fd, nil)
 		}
-	case fs.way == Sendfile:
-		v = s.bySendfile(fd)
 	default:
-		v = s.byReading(fd)
+		v = s.sendBytes(fd)
+	}
+	if v == finish && j.err == nil {
+		s.checkLease(0)
 	}
 	if j.more = j.more || fs.corked; v == finish {
 		s.flushFD(fd)
 	}
 	return v
+}
+
+// sendBytes sends a piece of the file.
+func (s *Sender) sendBytes(fd int) verdict {
+	fs := s.file
+	if fs.now = fs.way; fs.way == MmapZerocopy && !s.lends(fd) {
+		fs.now = fs.next(MmapZerocopy)
+	}
+	switch fs.now {
+	case MmapZerocopy, MmapWrite:
+		return s.byMapping(fd)
+	case Sendfile:
+		return s.bySendfile(fd)
+	case Splice:
+		return s.bySplice(fd)
+	}
+	return s.byReading(fd)
 }
 
 // sendParts sends what is left of the header, a piece of the file that is in
@@ -212,7 +249,7 @@ func consume(parts [][]byte, n int) ([][]byte, int) {
 // advance notes that n bytes of the range were sent.
 func (fs *fileSend) advance(n int) int64 {
 	fs.pos += int64(n)
-	fs.moved[rank(fs.way)] += int64(n)
+	fs.moved[rank(fs.now)] += int64(n)
 	if n > 0 {
 		fs.stalled = 0
 	}
@@ -247,7 +284,11 @@ func (s *Sender) ended() verdict {
 		fs.end = fs.pos
 		return goOn
 	}
-	s.job.err = &TruncatedError{Sent: fs.pos - fs.start, Want: fs.end - fs.start}
+	e := &TruncatedError{Sent: fs.pos - fs.start, Want: fs.end - fs.start}
+	if st, err := s.calls.Fstat(fs.src); err == nil && !fs.open && st.Size < fs.pos {
+		e.ZeroBytes = fs.pos - max(st.Size, fs.start)
+	}
+	s.job.err = e
 	return finish
 }
 
@@ -274,6 +315,12 @@ func (s *Sender) noRoom(fd int) verdict {
 }
 
 // left returns how many bytes of the range are left, at most so many.
-func (fs *fileSend) left(most int) int { return int(min(fs.end-fs.pos, int64(most))) }
+func (fs *fileSend) left(most int) int {
+	end := fs.end
+	if fs.detour > fs.pos {
+		end = min(end, fs.detour)
+	}
+	return int(min(end-fs.pos, int64(most)))
+}
 
 const noEnd = math.MaxInt64

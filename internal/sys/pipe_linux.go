@@ -6,6 +6,7 @@ import "golang.org/x/sys/unix"
 const (
 	SpliceMove     = unix.SPLICE_F_MOVE
 	SpliceNonblock = unix.SPLICE_F_NONBLOCK
+	SpliceMore     = unix.SPLICE_F_MORE // to a socket: more follows, as MSG_MORE
 )
 
 // Pipe makes a non-blocking, close-on-exec pipe: read end, write end.
