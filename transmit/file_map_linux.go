@@ -108,7 +108,7 @@ func (s *Sender) lends(fd int) bool {
 	may := s.lendable(fd, maxInt, n) > 0
 	s.mu.Unlock()
 	if !may {
-		fs.bypass(pieceBytes)
+		fs.bypass(mappedBytes)
 		return false
 	}
 	// Cold pages would hold up this thread in the middle of a send, with the

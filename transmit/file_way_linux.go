@@ -130,6 +130,11 @@ func (s *Sender) again(fd int) verdict {
 	got, err := s.calls.Poll(fd, sys.PollOut, 0)
 	if err != nil || got&sys.PollOut == 0 {
 		fs.stalled = 0
+		s.mu.Lock()
+		if s.led.ids.n == 0 {
+			s.zc.growing.foundFull()
+		}
+		s.mu.Unlock()
 		return s.noRoom(fd)
 	}
 	if fs.stalled++; fs.stalled > mostStalled {

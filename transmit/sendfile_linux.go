@@ -263,6 +263,7 @@ func (s *Sender) took(n int) {
 	j.result.Bytes += int64(n)
 	s.sent.Add(uint64(n))
 	s.zc.room -= n
+	s.zc.growing.copied(n) // as good as: it does not notify either
 	if s.to.refers() {
 		j.lent += int64(n)
 	} else {
