@@ -13,17 +13,38 @@
 // [Completion]; the memory is the caller's again when it is released, and not
 // when the send returns. What releases it depends on the [Backend]:
 //
-//   - write, writev, mmap_write, read_write and copy_file_range copy: the
-//     completion is released when the call returns.
-//   - msg_zerocopy and mmap_zerocopy: the kernel's notification, and over TCP the
-//     peer's acknowledgement as well, since some kernels notify too early
+//   - write, writev, mmap_write, read_write: the call copies. The completion is
+//     released when it returns.
+//   - msg_zerocopy, mmap_zerocopy over TCP: the kernel's notification, and the
+//     peer's acknowledgement of the last byte. One alone is not enough: kernels
+//     with net.ipv4.tcp_mtu_probing notify while the bytes are still to be sent
 //     (explain early-completion).
-//   - sendfile, splice and vmsplice notify nobody: over TCP the peer's
-//     acknowledgement of the last byte releases, over UDP an empty send queue.
-//     A file must not change before that.
+//   - msg_zerocopy over UDP: the kernel's notification. The packet has left the
+//     device, or was thrown away.
+//   - sendfile, splice, vmsplice over TCP notify nobody: the peer's
+//     acknowledgement of the last byte, which the socket is asked for. A stream
+//     need not drain for it.
+//   - sendfile, splice over UDP and unix sockets: an empty send queue. On a unix
+//     socket that is when the peer has read everything.
+//   - copy_file_range, reflink and [CopyFile] as a whole: the file may change when
+//     the call returns; what shares extents is separated by the file system.
+//   - [Relay] holds no memory of the caller's. A file that it reads may change
+//     when the peer has acknowledged it.
 //
-// Memory stays referenced until then, whatever becomes of the caller's context:
-// a context that ends ends the waiting and never the kernel's use.
+// How long that takes is up to the peer: one that stops reading holds memory for
+// as long as the connection lasts. [Pool] bounds it, and [Sender.Close] gives up
+// after a time and says what it left.
+//
+// Memory stays referenced until it is released, whatever becomes of the caller's
+// context: a context that ends ends the waiting and never the kernel's use. If the
+// connection is closed before, the kernel goes on sending from the memory and
+// nothing will say when it stops ([ErrAbandoned]): a Pool never gives such a
+// buffer out again, and other memory stays referenced for 16 minutes, longer than
+// TCP tries.
+//
+// A file is memory, too: what others write to it before the release is what is
+// sent, or sent again. [FileOptions] has the choices: Snapshot copies, Immutable
+// promises.
 //
 // # Never silent, never wrong
 //
