@@ -40,6 +40,7 @@ type app struct {
 	verbose bool
 
 	started bool // the command line made sense and a command runs
+	lines   bool // JSON is one object per line
 }
 
 func newApp(stdout, stderr io.Writer, getenv func(string) string) *app {
@@ -88,6 +89,9 @@ func run(ctx context.Context, args []string, a *app) int {
 // emit writes an answer: v as JSON, or what write makes of it as text.
 func (a *app) emit(v any, write func(*text.Printer)) error {
 	if a.format == "json" {
+		if a.lines {
+			return a.wrote(render.JSONLine(a.stdout, v))
+		}
 		return a.wrote(render.JSON(a.stdout, v))
 	}
 	p := a.printer()
@@ -112,10 +116,15 @@ const (
 	widest    = 120
 )
 
-func (a *app) printer() *text.Printer {
-	p := text.New(a.stdout)
+func (a *app) printer() *text.Printer { return a.printerTo(a.stdout) }
+
+func (a *app) printerTo(w io.Writer) *text.Printer {
+	p := text.New(w)
 	p.UTF8 = a.utf8()
-	columns, tty := a.terminal(a.stdout.w)
+	if o, ok := w.(*output); ok {
+		w = o.w
+	}
+	columns, tty := a.terminal(w)
 	p.Width = min(max(columns, narrowest), widest)
 	switch a.color {
 	case "always":
@@ -164,7 +173,7 @@ const progressAfter = 500 * time.Millisecond
 // progress says what takes long, on a terminal only, until the function it
 // returns is called.
 func (a *app) progress(what string) (done func()) {
-	if _, tty := a.terminal(a.stderr); !tty || a.quiet || a.getenv("TERM") == "dumb" {
+	if !a.looksAtStderr() {
 		return func() {}
 	}
 	shown := make(chan bool, 1)
@@ -202,8 +211,8 @@ func newRootCmd(a *app) *cobra.Command {
 is in the way, and the command that fixes it. Without a command it prints a
 summary of one screen, like "zcprobe probe".
 
-It changes no setting, loads no module and sends nothing off the host; a host
-name is looked up.`,
+It changes no setting and loads no module, and sends nothing off the host but
+the look-up of a host name and what "zcprobe send" is told to send.`,
 		Args:          noCommand,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -224,8 +233,8 @@ name is looked up.`,
 	cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	o.flags(cmd)
-	cmd.AddCommand(newProbeCmd(a), newPreflightCmd(a), newPathCmd(a), newSelectCmd(a), newPolicyCmd(a), newExplainCmd(a),
-		newRecordCmd(a), newVersionCmd(a))
+	cmd.AddCommand(newProbeCmd(a), newPreflightCmd(a), newPathCmd(a), newSelectCmd(a), newSendCmd(a), newRecvCmd(a),
+		newPolicyCmd(a), newExplainCmd(a), newRecordCmd(a), newVersionCmd(a))
 	cmd.SetHelpCommand(newHelpCmd(a))
 	cmd.SetUsageTemplate(usageTemplate)
 	return cmd

@@ -21,6 +21,7 @@ import (
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/fixture"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/policy"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/selection"
+	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/transfer"
 	"github.com/zcprobe/zcprobe/internal/hosttest"
 	"github.com/zcprobe/zcprobe/probe"
 )
@@ -350,6 +351,8 @@ func TestSchemasAgreeWithTypes(t *testing.T) {
 		"policy-check.v1": reflect.TypeFor[policyCheckJSON](),
 		"policy-init.v1":  reflect.TypeFor[policyInitJSON](),
 		"recorded.v1":     reflect.TypeFor[recordedJSON](),
+		"send.v1":         reflect.TypeFor[transfer.Sent](),
+		"recv.v1":         reflect.TypeFor[transfer.Received](),
 	}
 	for name, typ := range schemas {
 		hosttest.Agree(t, name, typ)

@@ -12,6 +12,7 @@ import (
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/policy"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/render"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/text"
+	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/transfer"
 )
 
 // The exit codes. Only preflight uses exitFailed and exitUndecided, for what
@@ -48,6 +49,9 @@ const (
 	kindDevice      = "device"      // a device that is not there
 	kindProcess     = "process"     // a process that is not there
 	kindOutput      = "output"      // writing the answer
+	kindFile        = "file"        // a file that is sent or written
+	kindConnection  = "connection"  // a connection that was refused or broke
+	kindLimit       = "limit"       // a bound that was set on the command line
 	kindInterrupted = "interrupted" // SIGINT or SIGTERM
 	kindPermission  = "permission"
 	kindUnsupported = "unsupported"
@@ -86,6 +90,24 @@ func kindOf(ctx context.Context, err error) string {
 	case errors.Is(err, errors.ErrUnsupported):
 		return kindUnsupported
 	}
+	return kindOfTransfer(err)
+}
+
+// kindOfTransfer maps the errors of send and recv.
+func kindOfTransfer(err error) string {
+	var file *transfer.FileError
+	var connect *transfer.ConnectError
+	var broken *transfer.BrokenError
+	switch {
+	case errors.As(err, &file):
+		return kindFile
+	case errors.Is(err, transfer.ErrTooMuch):
+		return kindLimit
+	case errors.As(err, &connect) && connect.Unknown:
+		return kindDestination
+	case connect != nil, errors.As(err, &broken):
+		return kindConnection
+	}
 	return kindInternal
 }
 
@@ -115,7 +137,11 @@ func (a *app) report(ctx context.Context, err error, asJSON bool, hint string) {
 		msg = "interrupted"
 	}
 	if asJSON && kind != kindOutput {
-		_ = render.JSON(a.stdout, errorReport(msg, kind, err)) // nothing is left to say it to
+		write := render.JSON
+		if a.lines {
+			write = render.JSONLine
+		}
+		_ = write(a.stdout, errorReport(msg, kind, err)) // nothing is left to say it to
 	}
 	for l := range strings.Lines(msg) {
 		a.say("zcprobe: " + strings.TrimRight(l, "\n"))
@@ -131,13 +157,31 @@ type errorJSON struct {
 	Error    string           `json:"error"`
 	Kind     string           `json:"kind"`
 	Problems []policy.Problem `json:"problems,omitempty"` // of a policy file
+
+	// What became of a transfer that broke.
+	Send *transfer.Sent     `json:"send,omitempty"`
+	Recv *transfer.Received `json:"recv,omitempty"`
 }
+
+// A transferError is an error with what was moved before.
+type transferError struct {
+	err  error
+	sent *transfer.Sent
+	recv *transfer.Received
+}
+
+func (e *transferError) Error() string { return e.err.Error() }
+func (e *transferError) Unwrap() error { return e.err }
 
 func errorReport(msg, kind string, err error) errorJSON {
 	e := errorJSON{Schema: "zcprobe/error/v1", Error: msg, Kind: kind}
 	var p *policy.Error
 	if errors.As(err, &p) {
 		e.Problems = p.Problems
+	}
+	var t *transferError
+	if errors.As(err, &t) {
+		e.Send, e.Recv = t.sent, t.recv
 	}
 	return e
 }

@@ -65,6 +65,7 @@ const (
 	MsgZerocopy = unix.MSG_ZEROCOPY // Linux 4.14
 	MsgDontwait = unix.MSG_DONTWAIT
 	MsgNosignal = unix.MSG_NOSIGNAL
+	MsgTrunc    = unix.MSG_TRUNC // over TCP received bytes are dropped uncopied; tcp(7)
 
 	PollIn  = unix.POLLIN
 	PollOut = unix.POLLOUT

@@ -13,11 +13,16 @@ import (
 
 // JSON writes v indented. Characters that a terminal would act on are written
 // as escapes, in strings from the host too: JSON is looked at on terminals.
-func JSON(w io.Writer, v any) error {
+func JSON(w io.Writer, v any) error { return encode(w, v, "  ") }
+
+// JSONLine writes v in one line, for commands that print several objects.
+func JSONLine(w io.Writer, v any) error { return encode(w, v, "") }
+
+func encode(w io.Writer, v any, indent string) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
+	enc.SetIndent("", indent)
 	if err := enc.Encode(v); err != nil {
 		return fmt.Errorf("encode JSON: %w", err)
 	}
