@@ -147,9 +147,7 @@ func (s *Sender) byMapping(fd int) verdict {
 	if fs.now == MmapWrite {
 		v, of = s.copyParts(fd, window)
 	} else {
-		if j.plain = 0; len(fs.head) == 0 {
-			j.whole = maxInt // the rest of a range goes the way of all of it
-		}
+		j.plain = 0
 		if v, of = s.sendParts(fd, window); j.plain > 0 {
 			// The kernel has no memory for it now.
 			fs.bypass(j.plain)

@@ -53,7 +53,7 @@ func (s *Sender) endOrNot() verdict {
 		s.job.more = true
 		return s.ended()
 	}
-	return s.refuse("fast-path-refused", "the kernel finds the end of the file where read does not", nil)
+	return s.refuse("fast-path-refused", "the kernel finds the end of the file where read does not", errFalseEnd)
 }
 
 // cork makes the kernel keep the end of the file for the trailer, with which it

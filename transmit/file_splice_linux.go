@@ -43,11 +43,11 @@ func (s *Sender) bySplice(fd int) verdict {
 		flags |= sys.SpliceMore
 	}
 	m, err := s.calls.Splice(fs.pipe.r, nil, fd, nil, n, flags)
-	if err == nil && m == 0 {
-		err = io.ErrShortWrite
-	}
 	if err != nil {
 		return s.failed(fd, err)
+	}
+	if m == 0 {
+		return s.refuse("fast-path-refused", "the kernel takes nothing out of a pipe that holds bytes", io.ErrShortWrite)
 	}
 	fs.pipe.held -= m
 	j.more = flags&sys.SpliceMore != 0 || m < n

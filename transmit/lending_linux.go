@@ -190,7 +190,7 @@ func (s *Sender) lend(fd, n int) verdict {
 		s.led.notSent(j.entry)
 		return s.notLent(fd, n, e)
 	}
-	j.more = flags&sys.MsgMore != 0 && m == n
+	j.more = flags&sys.MsgMore != 0 // kept back even by a send that a fault cut short
 	s.stats.ZerocopySends++
 	s.zc.room -= m
 	s.advance(m, true)

@@ -59,6 +59,9 @@ const MappedThreshold = 256 << 10
 // errRelay says where to go with a source that has no positions.
 var errRelay = fmt.Errorf("it has no positions to send from, Relay sends it: %w", errors.ErrUnsupported)
 
+// errFalseEnd is what is told of a call that did not see the rest of a file.
+var errFalseEnd = errors.New("nothing more to send")
+
 // checkRange returns an error for numbers that are no range of any file.
 func checkRange(offset, length int64) error {
 	if offset < 0 || length < -1 || length > math.MaxInt64-offset {

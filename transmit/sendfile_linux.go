@@ -30,6 +30,7 @@ type fileSend struct {
 	refused ways              // what the kernel does not do with this file
 	demoted ways              // what it does not do at all, found by an earlier transfer
 	moved   [len(order)]int64 // bytes of the range, by way
+	reap    int               // transfers that wait for the peer from which on it is asked
 	stalled int               // attempts in a row that found room and could not use it
 
 	off    int64   // given to the kernel
@@ -149,7 +150,7 @@ func (s *Sender) letGo() {
 	clear(fs.parts)
 	clear(j.parts)
 	j.rest, j.follows, j.mapped, j.least = nil, false, false, 0
-	*fs = fileSend{parts: fs.parts[:0], demoted: fs.demoted}
+	*fs = fileSend{parts: fs.parts[:0], demoted: fs.demoted, reap: fs.reap}
 }
 
 // pieceBytes is the most that one call takes from a file: how long a slow disk
@@ -181,8 +182,20 @@ func (s *Sender) sendPiece(fd int) verdict {
 	}
 	if j.more = j.more || fs.corked; v == finish {
 		s.flushFD(fd)
+		s.reapAcked(fd)
 	}
 	return v
+}
+
+// reapAcked asks how far the peer is when many transfers wait for it: a connection
+// that keeps sending by reference has no other reason to look.
+func (s *Sender) reapAcked(fd int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.led.gated) >= max(s.file.reap, reapAt) {
+		s.drainLocked(fd)
+		s.file.reap = 2 * len(s.led.gated)
+	}
 }
 
 // sendBytes sends a piece of the file.
@@ -216,7 +229,10 @@ func (s *Sender) sendParts(fd int, window []byte) (verdict, int) {
 		j.rest = append(j.rest, fs.tail...)
 	}
 	j.parts = j.rest
-	j.follows = !last
+	j.follows, j.whole = !last, 0
+	if fs.now == MmapZerocopy && len(fs.head) == 0 && len(window) > 0 {
+		j.whole = maxInt // the rest of a range goes the way of all of it
+	}
 	before := j.result.Bytes
 	v := s.sendMemory(fd)
 	n := int(j.result.Bytes - before)

@@ -178,8 +178,8 @@ func (w *completions) look(s *Sender) {
 	sending := sent != s.poll.sends && !waiting
 	s.poll.sends = sent
 	w.mu.Unlock()
-	if !sending {
-		s.lookNow()
+	if _, _, gated := s.holds(); !sending || gated > 0 {
+		s.lookNow() // who sends takes in notifications, not acknowledgements
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
