@@ -51,6 +51,14 @@ func (p *slowPath) run(t *testing.T, ns *testenv.NetNS, args ...string) {
 	}
 }
 
+// here runs a command in the namespace of the test.
+func (p *slowPath) here(t *testing.T, tool string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(testenv.Tool(t, tool), args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v\n%s", tool, args, err, out)
+	}
+}
+
 func (p *slowPath) connect(t *testing.T) (out, in *net.TCPConn) {
 	t.Helper()
 	at := &net.TCPAddr{IP: net.IPv4(10, 91, 1, 2), Port: 7009}
