@@ -8,6 +8,7 @@ import (
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/quantity"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/text"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/transfer"
+	"github.com/zcprobe/zcprobe/transmit"
 )
 
 // Sent writes what became of a send: how much went, how fast and by which way,
@@ -73,7 +74,21 @@ func sentVerdict(r *transfer.Sent) []text.Span {
 	default:
 		s += fmt.Sprintf("; the calls copied %s of it", octets(r.CopiedByCallsBytes))
 	}
+	s += later(r.Reported)
 	return []text.Span{head, text.S(s + ".")}
+}
+
+// later says what completions tell of copies that the calls did not make.
+func later(reported string) string {
+	switch reported {
+	case transmit.Copied.String():
+		return ", and the kernel reports that it copied what was lent later"
+	case transmit.Mixed.String():
+		return ", and the kernel reports that it copied some of what was lent later"
+	case transmit.Uncopied.String():
+		return ", and the kernel reports no copy of what was lent"
+	}
+	return ""
 }
 
 func speed(ns, rate int64) string {

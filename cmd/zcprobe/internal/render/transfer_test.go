@@ -57,7 +57,7 @@ func sentDatagrams() *transfer.Sent {
 	r.Backend, r.Downgrades, r.ZerocopySends, r.NotifiedSends, r.CopiedByCallsBytes = "write", []transfer.Downgrade{}, 0, 0, 64<<20
 	r.Ways = []transfer.Way{{Backend: "write", Bytes: 64 << 20}}
 	r.Selection.Asked, r.Selection.Backend, r.Selection.Reason = "", "write", "A datagram is smaller than what lending pays for."
-	r.SHA256, r.Checksum = nil, "not asked for"
+	r.SHA256, r.Checksum, r.Reported = nil, "not asked for", "not reported"
 	return r
 }
 

@@ -45,11 +45,6 @@ func (x *sending) setDatagram() error {
 // datagrams sends the source in datagrams of one size; the last may be shorter.
 func (x *sending) datagrams(ctx context.Context) error {
 	s := &x.o.Source
-	switch b := x.plan.Backend; {
-	case s.Kind == transmit.SourceMemory, b == transmit.ReadWrite:
-	case x.forced():
-		return &RefusedError{Backend: b, Reason: "datagrams are not sent by it here"}
-	}
 	r, err := x.newRing(x.o.DatagramBytes)
 	if err != nil {
 		return err

@@ -59,6 +59,9 @@ func (x *sending) finish(ctx context.Context, err error) error {
 	}
 	x.r.DurationNS = time.Since(x.begun).Nanoseconds()
 	x.stats()
+	for _, c := range x.kept {
+		x.collect(c)
+	}
 	x.ring.close(context.WithoutCancel(ctx), x)
 	if err != nil {
 		if tcp, ok := x.conn.(*net.TCPConn); ok {
@@ -173,6 +176,9 @@ func (x *sending) account() {
 	})
 	if len(x.r.Ways) > 0 {
 		x.r.Backend = x.r.Ways[0].Backend
+	}
+	if b := string(x.plan.Backend); x.forced() && x.r.SentBytes > 0 && x.ways[x.plan.Backend] == 0 && len(x.r.Downgrades) == 0 {
+		x.r.Downgrades = append(x.r.Downgrades, Downgrade{From: b, To: x.r.Backend, Reason: "it does not apply to what was sent"})
 	}
 	x.r.Reported = x.last.verdict().String()
 	x.r.RateBytesPerS = rate(x.r.SentBytes, x.r.DurationNS)

@@ -43,6 +43,11 @@ func (e *RefusedError) Unwrap() error { return errors.ErrUnsupported }
 // send by another would answer another question.
 func (o *SendOptions) plan(c transmit.Conditions, t transmit.Transfer) (transmit.Plan, error) {
 	p := transmit.Select(c, t, transmit.SelectOptions{Env: o.Env, Force: o.Backend})
+	if t.Protocol == transmit.UDP && t.Source != transmit.SourceMemory && o.Backend == "" && o.Env == "" && !p.Backend.Copies() {
+		p.Rejected = append([]transmit.Rejected{{Backend: p.Backend, Reason: filled, Causes: []string{}}}, p.Rejected...)
+		p.Rejected = slices.DeleteFunc(p.Rejected, func(r transmit.Rejected) bool { return r.Backend == transmit.ReadWrite })
+		p.Backend, p.Reason, p.Notes = transmit.ReadWrite, filled, nil
+	}
 	if o.Backend == "" || o.Env != "" {
 		return p, nil
 	}
@@ -55,6 +60,24 @@ func (o *SendOptions) plan(c transmit.Conditions, t transmit.Transfer) (transmit
 		return p, &RefusedError{Backend: o.Backend, Reason: reason}
 	}
 	return p, nil
+}
+
+// filled is why no datagram refers to a file.
+const filled = "Datagrams are filled in memory, one by one."
+
+// can refuses what was asked for and could be had, but not from here: datagrams are
+// filled in memory, and memory is only lent where a completion gives it back.
+func (o *SendOptions) can(p *transmit.Plan, protocol string) error {
+	b := p.Backend
+	switch {
+	case o.Backend == "" && o.Env == "":
+		return nil
+	case o.Source.Kind == transmit.SourceMemory && b == transmit.Vmsplice:
+		return &RefusedError{Backend: b, Reason: "nothing would tell when the memory may be used again"}
+	case o.Source.Kind != transmit.SourceMemory && protocol == "udp" && !b.Copies():
+		return &RefusedError{Backend: b, Reason: filled}
+	}
+	return nil
 }
 
 func selectionOf(o *SendOptions, p *transmit.Plan) Selection {

@@ -59,7 +59,8 @@ type sending struct {
 	ways  map[transmit.Backend]int64
 	plain int64 // copied by calls that the sender did not make
 	last  reports
-	ring  *ring // nil: nothing was sent from memory of ours
+	kept  []transmit.Completion // of pieces of a file, the last ones
+	ring  *ring                 // nil: nothing was sent from memory of ours
 }
 
 // Send sends and reports what became of it, with an error as well.
@@ -104,7 +105,7 @@ func Plan(ctx context.Context, o SendOptions, remote net.Addr) (*Sent, error) {
 		return r, err
 	}
 	r.Selection = selectionOf(&o, &p)
-	return r, nil
+	return r, o.can(&p, o.To.Network)
 }
 
 func newSent(o *SendOptions) *Sent {
@@ -167,6 +168,9 @@ func (x *sending) prepare(ctx context.Context) error {
 		return err
 	}
 	x.r.Selection = selectionOf(&x.o, &x.plan)
+	if err := x.o.can(&x.plan, x.r.Protocol); err != nil {
+		return err
+	}
 	x.sender, err = transmit.NewSender(x.conn, transmit.Options{
 		Backend: x.senderBackend(), Threshold: x.threshold(), OnDowngrade: x.downgraded, DrainTimeout: closeTimeout,
 	})

@@ -24,12 +24,13 @@ func TestArrives(t *testing.T) {
 	}
 	ways := []way{
 		{transmit.SourceFile, ""}, {transmit.SourceFile, transmit.Splice}, {transmit.SourceFile, transmit.ReadWrite},
+		{transmit.SourceFile, transmit.Sendfile}, {transmit.SourceFile, transmit.MmapWrite}, {transmit.SourceFile, transmit.MmapZerocopy},
 		{transmit.SourcePipe, ""}, {transmit.SourcePipe, transmit.Splice}, {transmit.SourcePipe, transmit.ReadWrite},
 		{transmit.SourceMemory, ""}, {transmit.SourceMemory, transmit.Write}, {transmit.SourceMemory, transmit.MsgZerocopy},
 	}
 	for _, network := range []string{"tcp", "tcp6", "unix"} {
 		for _, w := range ways {
-			if network == "unix" && w.backend == transmit.MsgZerocopy {
+			if network == "unix" && w.backend.Notifies() {
 				continue
 			}
 			for _, size := range []int{1, 4097, 64<<10 + 1, 3<<20 - 1} {
@@ -85,7 +86,7 @@ func arrives(t *testing.T, network string, kind transmit.SourceKind, b transmit.
 	if b != "" && r.Backend != string(b) {
 		t.Errorf("went by %q, asked for %s; downgrades %v", r.Backend, b, r.Downgrades)
 	}
-	if b == transmit.MsgZerocopy && (r.Reported != "copied" || r.ZerocopySends == 0 || r.NotifiedSends != r.ZerocopySends) {
+	if b.Notifies() && (r.Reported != "copied" || r.ZerocopySends == 0 || r.NotifiedSends != r.ZerocopySends) {
 		t.Errorf("over loopback completions said %q: %d of %d", r.Reported, r.NotifiedSends, r.ZerocopySends)
 	}
 	if b == transmit.Splice && r.CopiedByCallsBytes != 0 {
@@ -235,6 +236,9 @@ func TestRefusesBackend(t *testing.T) {
 		{"tcp", transmit.Sendfile, MemorySource(1000, 1)},
 		{"tcp", transmit.CopyFileRange, fileSource(t, file(t, content(10)))},
 		{"tcp", transmit.Vmsplice, fileSource(t, file(t, content(10)))},
+		{"tcp", transmit.Vmsplice, MemorySource(1000, 1)},
+		{"unix", transmit.MmapZerocopy, fileSource(t, file(t, content(10)))},
+		{"udp", transmit.Sendfile, fileSource(t, file(t, content(10)))},
 		{"tcp", transmit.Sendfile, pipeSource(t, content(10))},
 	} {
 		a, done := receiveOn(t, RecvOptions{Listen: address(t, c.network)}, Discard())
@@ -243,6 +247,9 @@ func TestRefusesBackend(t *testing.T) {
 		r, err := Send(t.Context(), o)
 		if _, ok := errors.AsType[*RefusedError](err); !ok || r.SentBytes != 0 {
 			t.Errorf("%s from %s over %s: %v after %d bytes", c.b, c.s.Kind, c.network, err, r.SentBytes)
+		}
+		if c.network == "udp" {
+			continue // which no connection ends
 		}
 		if got := <-done; got.r.ReceivedBytes != 0 {
 			t.Errorf("%d bytes arrived", got.r.ReceivedBytes)
@@ -280,10 +287,12 @@ func blockingSources(t *testing.T) map[string]SendOptions {
 	big := file(t, content(64<<20))
 	read, splice := sendOptions(Address{}, fileSource(t, big)), sendOptions(Address{}, fileSource(t, big))
 	read.Backend, splice.Backend = transmit.ReadWrite, transmit.Splice
+	auto, mapped := sendOptions(Address{}, fileSource(t, big)), sendOptions(Address{}, fileSource(t, big))
+	mapped.Backend = transmit.MmapZerocopy
 	zerocopy := sendOptions(Address{}, MemorySource(1<<20, 64))
 	zerocopy.Backend = transmit.MsgZerocopy
 	return map[string]SendOptions{
-		"read_write": read, "splice": splice, "msg_zerocopy": zerocopy,
+		"read_write": read, "splice": splice, "msg_zerocopy": zerocopy, "file": auto, "mmap_zerocopy": mapped,
 		"write": sendOptions(Address{}, MemorySource(64<<20, 1)),
 		"pipe":  sendOptions(Address{}, pipeSource(t, content(64<<20))),
 	}
@@ -363,7 +372,7 @@ func TestUnacknowledged(t *testing.T) {
 
 // A file that is cut while it is sent ends with how far it got.
 func TestTruncated(t *testing.T) {
-	for _, b := range []transmit.Backend{"", transmit.Splice, transmit.ReadWrite} {
+	for _, b := range []transmit.Backend{"", transmit.Splice, transmit.ReadWrite, transmit.MmapWrite, transmit.MmapZerocopy} {
 		t.Run(string(b), func(t *testing.T) {
 			name := file(t, content(64<<20))
 			a, conn := stalled(t)
