@@ -26,6 +26,7 @@ type calls struct {
 	StatusFlags   func(fd int) (int, error)
 	Reopen        func(fd, flags int) (int, error)
 	GetsockoptInt func(fd, level, option int) (int, error)
+	SetsockoptInt func(fd, level, option, value int) error
 	Poll          func(fd int, events int16, timeoutMS int) (int16, error)
 	Close         func(fd int) error
 
@@ -53,6 +54,7 @@ var kernel = calls{
 	StatusFlags:   sys.StatusFlags,
 	Reopen:        sys.Reopen,
 	GetsockoptInt: sys.GetsockoptInt,
+	SetsockoptInt: sys.SetsockoptInt,
 	Poll:          sys.Poll,
 	Close:         sys.Close,
 	memoryCalls:   kernelMemory,

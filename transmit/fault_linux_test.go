@@ -156,6 +156,9 @@ func (pp *pipePool) drop(t testing.TB) {
 	if pp.timer != nil {
 		pp.timer.Stop()
 	}
+	if p := pp.last.Swap(nil); p != nil {
+		pp.free = append(pp.free, p)
+	}
 	for _, p := range pp.free {
 		if n, err := unix.IoctlGetInt(p.r, unix.TIOCINQ); err != nil || n != 0 {
 			t.Errorf("a pipe in the pool holds %d bytes, %v", n, err)

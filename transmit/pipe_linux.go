@@ -1,7 +1,9 @@
 package transmit
 
 import (
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/zcprobe/zcprobe/internal/sys"
@@ -44,10 +46,15 @@ type pipe struct {
 type pipePool struct {
 	calls *calls
 
+	// last is the pipe that came back last, if nobody had come before it: one at a
+	// time is the common case, and needs no lock.
+	last    atomic.Pointer[pipe]
+	looking atomic.Bool // the timer of the next look runs
+
 	mu     sync.Mutex
-	free   []*pipe     // the longest unused first
-	unused int         // pipes at the start of free that nobody took since the last look
-	timer  *time.Timer // of the next look, nil if there is none
+	free   []*pipe // the longest unused first
+	unused int     // pipes at the start of free that nobody took since the last look
+	timer  *time.Timer
 }
 
 // pipes is the cache of the process.
@@ -55,13 +62,10 @@ var pipes = pipePool{calls: &kernel}
 
 // get returns an empty pipe.
 func (pp *pipePool) get() (*pipe, error) {
-	pp.mu.Lock()
-	var p *pipe
-	if last := len(pp.free) - 1; last >= 0 {
-		p, pp.free = pp.free[last], pp.free[:last]
-		pp.unused = min(pp.unused, last)
+	p := pp.last.Swap(nil)
+	if p == nil {
+		p = pp.pop()
 	}
-	pp.mu.Unlock()
 	if p == nil {
 		return pp.make()
 	}
@@ -71,42 +75,62 @@ func (pp *pipePool) get() (*pipe, error) {
 	return p, nil
 }
 
-// put takes back a pipe. One that holds bytes is closed, and the bytes are lost.
-func (pp *pipePool) put(p *pipe) {
-	if p.held == 0 && pp.keep(p) {
-		return
+func (pp *pipePool) pop() (p *pipe) {
+	pp.mu.Lock()
+	defer pp.mu.Unlock()
+	if top := len(pp.free) - 1; top >= 0 {
+		p, pp.free = pp.free[top], pp.free[:top]
+		pp.unused = min(pp.unused, top)
 	}
-	pp.close(p)
+	return p
 }
 
-func (pp *pipePool) keep(p *pipe) bool {
+// put takes back a pipe. One that holds bytes is closed, and the bytes are lost.
+func (pp *pipePool) put(p *pipe) {
+	if p.held > 0 || !pp.last.CompareAndSwap(nil, p) && !pp.push(p) {
+		pp.close(p)
+		return
+	}
+	if !pp.looking.Load() && pp.looking.CompareAndSwap(false, true) {
+		pp.lookLater()
+	}
+}
+
+func (pp *pipePool) push(p *pipe) bool {
 	pp.mu.Lock()
 	defer pp.mu.Unlock()
 	if len(pp.free) >= maxIdlePipes {
 		return false
 	}
 	pp.free = append(pp.free, p)
-	if pp.timer == nil {
-		pp.timer = time.AfterFunc(pipeIdle, pp.age)
-	}
 	return true
 }
 
-// age closes the pipes that nobody took since it was called last.
+func (pp *pipePool) lookLater() {
+	pp.mu.Lock()
+	pp.timer = time.AfterFunc(pipeIdle, pp.age)
+	pp.mu.Unlock()
+}
+
+// age closes the pipes that nobody took since it was called last, and sees to being
+// called again while there are others.
 func (pp *pipePool) age() {
 	pp.mu.Lock()
-	old := append([]*pipe(nil), pp.free[:pp.unused]...)
-	kept := copy(pp.free, pp.free[pp.unused:])
-	clear(pp.free[kept:])
-	pp.free = pp.free[:kept]
-	pp.unused = kept
-	pp.timer = nil
-	if kept > 0 {
-		pp.timer = time.AfterFunc(pipeIdle, pp.age)
+	old := slices.Clone(pp.free[:pp.unused])
+	pp.free = slices.Delete(pp.free, 0, pp.unused)
+	if p := pp.last.Swap(nil); p != nil {
+		pp.free = append(pp.free, p)
 	}
+	pp.unused = len(pp.free)
+	// A pipe that comes back from here on sees that nobody looks.
+	pp.looking.Store(false)
+	again := pp.unused > 0 && pp.looking.CompareAndSwap(false, true)
 	pp.mu.Unlock()
 	for _, p := range old {
 		pp.close(p)
+	}
+	if again {
+		pp.lookLater()
 	}
 }
 

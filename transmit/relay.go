@@ -12,8 +12,9 @@ import (
 // RelayOptions change how [Relay] works. The zero value is a good one.
 type RelayOptions struct {
 	// Backend is [Splice] or [ReadWrite]; "" is splice where the kernel can, and
-	// read_write from files of which the page cache may be out of date (FUSE and
-	// folders shared with the host of a virtual machine, explain stale-source).
+	// read_write for 8 KiB and less, and from files of which the page cache may be
+	// out of date (FUSE and folders shared with the host of a virtual machine,
+	// explain stale-source).
 	Backend Backend
 
 	// OnDowngrade is told when the relay goes on by a lesser way. It is called by

@@ -50,12 +50,11 @@ func (r *relay) readWrite() error {
 		r.pipes.put(r.pipe)
 		r.pipe = nil
 	}
-	read := r.readSome
 	for r.left > 0 {
 		if err := r.ctx.Err(); err != nil {
 			return err
 		}
-		if err := r.through(&r.src, read); err != nil {
+		if err := r.through(&r.src, r.ops.readSome); err != nil {
 			return err
 		}
 		if r.err != nil {
@@ -106,9 +105,8 @@ func (r *relay) readSome(fd uintptr) bool {
 // writeOut writes all of b to dst.
 func (r *relay) writeOut(b []byte) error {
 	r.unwritten = b
-	write := r.writeSome
 	for len(r.unwritten) > 0 {
-		if err := r.through(&r.dst, write); err != nil {
+		if err := r.through(&r.dst, r.ops.writeSome); err != nil {
 			return err
 		}
 		if r.err != nil {

@@ -24,9 +24,10 @@ func (r *relay) direct() error {
 		switch r.err {
 		case nil:
 			if r.n == 0 {
-				return nil
+				return r.uncork()
 			}
 			busy = 0
+			r.corked = r.dst.kind == sys.ModeSocket && int64(r.n) < r.ask()
 			r.read += int64(r.n)
 			r.spliced += int64(r.n)
 			r.left -= int64(r.n)
@@ -53,7 +54,7 @@ func (r *relay) spliceOnce() func() error {
 	var inner error
 	toDst := func(fd uintptr) bool {
 		for {
-			r.n, r.err = r.calls.Splice(src, nil, int(fd), nil, int(min(r.left, relayChunk)), sys.SpliceNonblock)
+			r.n, r.err = r.calls.Splice(src, nil, int(fd), nil, int(r.ask()), sys.SpliceNonblock)
 			if r.err != syscall.EINTR {
 				return true
 			}
@@ -72,9 +73,44 @@ func (r *relay) spliceOnce() func() error {
 	}
 }
 
+// socketBatch is how many bytes of a pipe's full pages the kernel hands to a socket at
+// a time: 16 buffers of 4 KiB (splice_to_socket).
+const socketBatch = 16 * 4096
+
+// ask returns how many bytes to splice. To a socket they are no more than a batch:
+// while a call lasts nobody can write to the pipe.
+func (r *relay) ask() int64 {
+	if r.src.kind == sys.ModeFIFO && r.dst.kind == sys.ModeSocket {
+		return min(r.left, socketBatch)
+	}
+	return min(r.left, relayChunk)
+}
+
+// uncork makes dst send what it may hold back. When the kernel has handed a batch from
+// a pipe to a socket, and more was asked for, it takes it that more follows, as by
+// MSG_MORE, even if the pipe is empty now (splice_to_socket, Linux 6.5 on): the last
+// segment would wait for an acknowledgement, 40 ms at worst. Setting TCP_NODELAY sends
+// it. Where the application has not set that it wants to wait.
+func (r *relay) uncork() error {
+	if !r.corked {
+		return nil
+	}
+	r.corked = false
+	return r.hold(&r.dst, func(fd uintptr) bool {
+		if on, err := r.calls.GetsockoptInt(int(fd), sys.SolTCP, sys.TCPNoDelay); err == nil && on != 0 {
+			// Not a TCP socket, or gone: then nothing is held back.
+			_ = r.calls.SetsockoptInt(int(fd), sys.SolTCP, sys.TCPNoDelay, 1)
+		}
+		return true
+	})
+}
+
 // awaitEither waits after an EAGAIN, which doesn't say of which end it is, and
 // reports whether there was something to wait for.
 func (r *relay) awaitEither() (waited bool, err error) {
+	if err := r.uncork(); err != nil {
+		return false, err
+	}
 	if waited, err = r.waitFor(&r.src); waited || err != nil {
 		return waited, err
 	}
@@ -98,11 +134,7 @@ func (r *relay) awaitBlocking() error {
 // take, and if its deadline has not passed. op returns true.
 func (r *relay) hold(e *end, op func(fd uintptr) bool) error {
 	if !e.blocking {
-		run := e.raw.Read
-		if e.write {
-			run = e.raw.Write
-		}
-		err := run(op)
+		err := e.run(op)
 		if err == nil {
 			return nil
 		}

@@ -37,7 +37,6 @@ type end struct {
 
 // init looks at what c is.
 func (e *end) init(k *calls, c syscall.Conn) error {
-	var err error
 	switch c := c.(type) {
 	case *net.TCPConn:
 		e.conn, e.kind = c, sys.ModeSocket
@@ -51,18 +50,22 @@ func (e *end) init(k *calls, c syscall.Conn) error {
 	default:
 		return fmt.Errorf("%s: %T is neither *net.TCPConn nor *net.UnixConn nor *os.File: %w", e.name, c, errNotForStreams)
 	}
-	if e.raw, err = c.SyscallConn(); err != nil {
-		return fmt.Errorf("%s: %w", e.name, err)
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return e.wrap(err)
 	}
-	if e.kind != 0 {
+	if e.raw = raw; e.kind != 0 {
 		return nil
 	}
-	cerr := e.raw.Control(func(fd uintptr) { err = e.look(k, int(fd)) })
-	if cerr != nil {
+	return e.initFile(k)
+}
+
+func (e *end) initFile(k *calls) (err error) {
+	if cerr := e.raw.Control(func(fd uintptr) { err = e.look(k, int(fd)) }); cerr != nil {
 		err = closedError(cerr)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", e.name, err)
+		return e.wrap(err)
 	}
 	return nil
 }
@@ -109,11 +112,7 @@ func (e *end) ready() int16 {
 // false, for as long as the context and the deadlines allow.
 func (r *relay) through(e *end, op func(fd uintptr) bool) error {
 	for !e.blocking {
-		run := e.raw.Read
-		if e.write {
-			run = e.raw.Write
-		}
-		err := run(op)
+		err := e.run(op)
 		if err == nil {
 			return nil
 		}
@@ -131,6 +130,14 @@ func (r *relay) through(e *end, op func(fd uintptr) bool) error {
 			return err
 		}
 	}
+}
+
+// run runs op as a reader or writer does, waiting as long as op returns false.
+func (e *end) run(op func(fd uintptr) bool) error {
+	if e.write {
+		return e.raw.Write(op)
+	}
+	return e.raw.Read(op)
 }
 
 // waitError returns what a failure of RawConn.Read or Write means, nil if only that

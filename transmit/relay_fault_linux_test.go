@@ -41,8 +41,9 @@ func TestRelayFaults(t *testing.T) {
 						pool := &pipePool{calls: k}
 						defer pool.drop(t)
 						to, arrived := dst.open(t)
-						r := &relay{calls: k, pipes: pool, ctx: t.Context(), left: unbounded,
-							opts: RelayOptions{Backend: backend, OnDowngrade: func(*Downgrade) {}}}
+						r := newRelay()
+						r.calls, r.pipes, r.ctx, r.left = k, pool, t.Context(), unbounded
+						r.opts = RelayOptions{Backend: backend, OnDowngrade: func(*Downgrade) {}}
 						res, err := r.run(to, src.open(t, content))
 						return res, arrived(), err
 					}

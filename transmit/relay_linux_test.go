@@ -15,7 +15,7 @@ import (
 
 // relaySizes are at every boundary that the relay or the kernel knows.
 var relaySizes = []int{
-	0, 1, 4095, 4096, 4097, 65535, 65536, 65537, copyBytes - 1, copyBytes + 1, pipeBytes - 1, pipeBytes, pipeBytes + 1, 3<<20 + 7,
+	0, 1, 4095, 4096, 4097, smallRelay, smallRelay + 1, 65535, 65536, 65537, copyBytes - 1, copyBytes + 1, pipeBytes - 1, pipeBytes, pipeBytes + 1, 3<<20 + 7,
 }
 
 func sameContent(t testing.TB, what string, got, want []byte) {
@@ -34,7 +34,7 @@ func TestRelay(t *testing.T) {
 	content := pattern(relaySizes[len(relaySizes)-1])
 	for _, src := range sources {
 		for _, dst := range targets {
-			for _, backend := range []Backend{"", ReadWrite} {
+			for _, backend := range []Backend{"", Splice, ReadWrite} {
 				t.Run(fmt.Sprintf("%s to %s %s", src.name, dst.name, backend), func(t *testing.T) {
 					t.Parallel()
 					for _, size := range relaySizes {
@@ -52,7 +52,7 @@ func TestRelay(t *testing.T) {
 								t.Fatalf("relay of %d bytes, n %d: %+v, %v", size, n, res, err)
 							}
 							sameContent(t, fmt.Sprintf("%d bytes, n %d", size, n), arrived(), content[:size])
-							checkWay(t, dst.name, backend, size, res, told)
+							checkWay(t, dst.name, backend, n, size, res, told)
 						}
 					}
 				})
@@ -62,16 +62,19 @@ func TestRelay(t *testing.T) {
 }
 
 // checkWay compares what the relay says of its way with what the kernel can do.
-func checkWay(t *testing.T, dst string, asked Backend, size int, res Result, told []*Downgrade) {
+func checkWay(t *testing.T, dst string, asked Backend, n int64, size int, res Result, told []*Downgrade) {
 	t.Helper()
-	spliced := asked != ReadWrite && dst != "append"
+	small := asked == "" && n >= 0 && n <= smallRelay
+	spliced := asked != ReadWrite && dst != "append" && !small
 	switch {
 	case size == 0:
 	case spliced && (res.Backend != Splice || res.PlainBytes != 0 || len(told) != 0):
 		t.Errorf("%d bytes went %+v, told %v; want splice for all", size, res, told)
 	case !spliced && (res.Backend != ReadWrite || res.PlainBytes != res.Bytes):
 		t.Errorf("%d bytes went %+v; want read_write for all", size, res)
-	case asked != ReadWrite && dst == "append" && (len(told) != 1 || res.Cause != "fast-path-refused" || !errors.Is(told[0], syscall.EINVAL)):
+	case small && (len(told) > 0 || res.Cause != ""):
+		t.Errorf("%d bytes: told %v, cause %q; want nothing, it was meant so", size, told, res.Cause)
+	case asked != ReadWrite && dst == "append" && !small && (len(told) != 1 || res.Cause != "fast-path-refused" || !errors.Is(told[0], syscall.EINVAL)):
 		t.Errorf("%d bytes: told %v, cause %q; want one EINVAL", size, told, res.Cause)
 	}
 }

@@ -7,9 +7,12 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/zcprobe/zcprobe/internal/sys"
 )
 
 func TestRelayContext(t *testing.T) {
@@ -243,4 +246,129 @@ func TestRelayPeers(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Relays that wait for their source hold neither pipe nor buffer, and leave nothing
+// behind.
+func TestIdleRelays(t *testing.T) {
+	const many = 200
+	pool := &pipePool{calls: kernelCalls()}
+	var near, far, to, peer [many]*net.TCPConn
+	for i := range many {
+		near[i], far[i] = tcpPair(t)
+		to[i], peer[i] = tcpPair(t)
+	}
+	fds, goroutines := openFDs(t), runtime.NumGoroutine()
+	ctx, cancel := context.WithCancel(t.Context())
+	errs := make(chan error, many)
+	relays := make([]*relay, many)
+	for i := range many {
+		r := newRelay()
+		r.calls, r.pipes, r.ctx, r.left = kernelCalls(), pool, ctx, unbounded
+		relays[i] = r
+		go func() {
+			_, err := r.run(to[i], near[i])
+			errs <- err
+		}()
+	}
+	for i := range many { // each has done something before it waits
+		if _, err := far[i].Write(pattern(100)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(peer[i], make([]byte, 100)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Those that are just about to wait still hold a pipe; wait for them.
+	for i := 0; openFDs(t) > fds+2*(maxIdlePipes+1); i++ {
+		if i == 1000 {
+			t.Fatalf("%d descriptors for %d idle relays", openFDs(t)-fds, many)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	for range many {
+		if err := <-errs; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	for i, r := range relays {
+		if r.pipe != nil || r.buf != nil {
+			t.Errorf("relay %d still has a pipe or a buffer", i)
+		}
+	}
+	pool.drop(t)
+	if got := openFDs(t); got > fds {
+		t.Errorf("%d descriptors before, %d after", fds, got)
+	}
+	for i := 0; runtime.NumGoroutine() > goroutines; i++ {
+		if i == 1000 {
+			t.Fatalf("%d goroutines before, %d after", goroutines, runtime.NumGoroutine())
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// A batch of a pipe's pages that were not full is taken by the kernel for one that is
+// followed by more, and its end is held back: it must be let go before waiting.
+func TestRelayHoldsNothingBack(t *testing.T) {
+	for _, nodelay := range []bool{true, false} {
+		r, w := osPipe(t)
+		to, peer := tcpPair(t)
+		if err := to.SetNoDelay(nodelay); err != nil {
+			t.Fatal(err)
+		}
+		pushed := make(chan struct{}, 100)
+		k := kernel
+		k.SetsockoptInt = func(fd, level, option, value int) error {
+			if level == sys.SolTCP && option == sys.TCPNoDelay && value == 1 {
+				pushed <- struct{}{}
+			}
+			return kernel.SetsockoptInt(fd, level, option, value)
+		}
+		const batch = 16 * 3000
+		for range 16 {
+			if _, err := w.Write(pattern(3000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		rel := newRelay()
+		rel.calls, rel.pipes, rel.ctx, rel.left = &k, &pipes, t.Context(), unbounded
+		done := make(chan error)
+		go func() {
+			_, err := rel.run(to, r)
+			done <- err
+		}()
+		if _, err := io.ReadFull(peer, make([]byte, batch)); err != nil {
+			t.Fatal(err)
+		}
+		if nodelay {
+			<-pushed // while the source is open, and silent
+		}
+		_ = w.Close()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		on := -1
+		if err := control(to, func(fd int) (err error) {
+			on, err = sys.GetsockoptInt(fd, sys.SolTCP, sys.TCPNoDelay)
+			return err
+		}); err != nil || on != map[bool]int{false: 0, true: 1}[nodelay] {
+			t.Errorf("TCP_NODELAY is %d, %v; it was %v", on, err, nodelay)
+		}
+		if !nodelay && len(pushed) > 0 {
+			t.Error("what the application wants to wait was sent")
+		}
+	}
+}
+
+func control(c syscall.Conn, fn func(fd int) error) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if cerr := raw.Control(func(fd uintptr) { err = fn(int(fd)) }); cerr != nil {
+		return cerr
+	}
+	return err
 }

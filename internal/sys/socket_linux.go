@@ -38,6 +38,7 @@ const (
 	SoRcvbuf   = unix.SO_RCVBUF
 
 	TCPCork            = unix.TCP_CORK
+	TCPNoDelay         = unix.TCP_NODELAY
 	TCPQuickack        = unix.TCP_QUICKACK
 	TCPULP             = unix.TCP_ULP              // Linux 4.13; loads modules for CAP_NET_ADMIN
 	TCPZerocopyReceive = unix.TCP_ZEROCOPY_RECEIVE // Linux 4.18
