@@ -246,6 +246,48 @@ func TestSendErrors(t *testing.T) {
 	})
 }
 
+// TestCloseEndsSend closes a connection under a send that waits: both end, and
+// what the kernel holds is given up once.
+func TestCloseEndsSend(t *testing.T) {
+	for _, backend := range []Backend{Write, MsgZerocopy} {
+		out, _ := tcpPair(t)
+		s, err := NewSender(out, Options{Backend: backend, DrainTimeout: 50 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		type result struct {
+			c   Completion
+			err error
+		}
+		sent := make(chan result, 1)
+		go func() {
+			c, err := s.Send(t.Context(), pattern(8<<20))
+			sent <- result{c, err}
+		}()
+		for s.sent.Load() == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		a, err := s.Close(t.Context())
+		lent := backend == MsgZerocopy // what was copied is nothing to give up
+		if !errors.Is(err, context.DeadlineExceeded) || lent && (a.Transfers != 1 || !errors.Is(err, ErrAbandoned)) {
+			t.Errorf("%s: close: %+v, %v", backend, a, err)
+		}
+		r := <-sent
+		if !errors.Is(r.err, net.ErrClosed) || r.c.Bytes() == 0 {
+			t.Errorf("%s: send: %d bytes, %v", backend, r.c.Bytes(), r.err)
+		}
+		if _, err := r.c.Wait(t.Context()); lent && !errors.Is(err, ErrAbandoned) {
+			t.Errorf("%s: wait: %v", backend, err)
+		}
+		if st := s.Stats(); st.Outstanding != 0 {
+			t.Errorf("%s: %+v", backend, st)
+		}
+		if s.led.out != 0 || s.led.free.n != len(s.led.entries) {
+			t.Errorf("%s: %d out, %d of %d free", backend, s.led.out, s.led.free.n, len(s.led.entries))
+		}
+	}
+}
+
 // TestLoopbackIsKnown does not lend to a peer on this machine, and says why.
 func TestLoopbackIsKnown(t *testing.T) {
 	out, in := tcpPair(t)

@@ -125,7 +125,7 @@ func (l *ledger) settle(i int) {
 	e := &l.entries[i]
 	e.pending--
 	switch {
-	case e.pending > 0:
+	case e.pending > 0 || !e.out: // or abandoned while it was under way
 	case e.gate && e.end > l.acked:
 		l.gated = append(l.gated, i)
 	default:
