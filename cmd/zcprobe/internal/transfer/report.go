@@ -25,7 +25,7 @@ type Sent struct {
 
 	Selection Selection `json:"selection"`
 	Backend   string    `json:"backend"` // that moved most bytes; "" if none went
-	Ways      []Way     `json:"ways"`    // all that moved bytes
+	Ways      []Way     `json:"ways"`    // bytes by backend; a piece that went by several non-copying ones counts for that which moved most
 
 	SentBytes          int64  `json:"sent_bytes"`            // taken by the kernel
 	AcknowledgedBytes  *int64 `json:"acknowledged_bytes"`    // by the peer's kernel; null: the protocol does not tell
