@@ -12,6 +12,7 @@ type calls struct {
 	Pread         func(fd int, p []byte, off int64) (int, error)
 	Pwrite        func(fd int, p []byte, off int64) (int, error)
 	Splice        func(in int, inOff *int64, out int, outOff *int64, n, flags int) (int, error)
+	Vmsplice      func(fd int, v []sys.Iovec, flags int) (int, error)
 	Pipe          func() ([2]int, error)
 	SetPipeSize   func(fd, bytes int) (int, error)
 	PipeSize      func(fd int) (int, error)
@@ -40,6 +41,7 @@ var kernel = calls{
 	Pread:         sys.Pread,
 	Pwrite:        sys.Pwrite,
 	Splice:        sys.SpliceAt,
+	Vmsplice:      sys.VmspliceIovec,
 	Pipe:          sys.Pipe,
 	SetPipeSize:   sys.SetPipeSize,
 	PipeSize:      sys.PipeSize,

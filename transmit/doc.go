@@ -23,7 +23,10 @@
 //     device, or was thrown away.
 //   - sendfile, splice, vmsplice over TCP notify nobody: the peer's
 //     acknowledgement of the last byte, which the socket is asked for. A stream
-//     need not drain for it.
+//     need not drain for it. A peer on this machine acknowledges what still waits
+//     to be read as references to the same pages: its socket is asked as well. That
+//     of a container, in another network namespace, cannot be: there the file must
+//     not change before the peer has said by itself that it has it.
 //   - sendfile, splice over UDP and unix sockets: an empty send queue. On a unix
 //     socket that is when the peer has read everything.
 //   - copy_file_range, reflink and [CopyFile] as a whole: the file may change when

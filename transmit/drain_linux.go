@@ -97,7 +97,7 @@ func (s *Sender) askPeer(fd int) {
 	}
 	switch {
 	case s.kind == kindTCP:
-		s.led.acknowledge(sent - min(uint64(queued), sent))
+		s.led.take(s.peerHas(sent - min(uint64(queued), sent)))
 	case queued == 0: // of other sockets the queue counts memory
 		s.led.acknowledge(sent)
 	}

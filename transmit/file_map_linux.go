@@ -49,8 +49,7 @@ func (s *Sender) openMapping() {
 		return
 	}
 	s.mu.Lock()
-	e := &s.led.entries[j.entry]
-	e.loans = append(e.loans, lent)
+	s.led.charge(j.entry, lent)
 	s.mu.Unlock()
 	fs.mapping, fs.size = m, fs.end
 	if fs.way == MmapZerocopy {

@@ -22,6 +22,7 @@ type ledger struct {
 	out     int   // entries not released
 	ids     idRing
 	acked   uint64 // bytes of the connection's sends that the peer acknowledged
+	taken   uint64 // of these, what does not wait on this machine to be read
 	foreign uint64 // notified sends that are none of ours
 }
 
@@ -33,7 +34,9 @@ type entry struct {
 	// peer must have acknowledged it.
 	end  uint64
 	gate bool
-	out  bool // not released
+	// shared says that the peer, if it is on this machine, reads our own pages.
+	shared bool
+	out    bool // not released
 
 	notified, copied int // sends
 	result           Result
@@ -62,6 +65,16 @@ func (l *ledger) open() int {
 	*e = entry{gen: e.gen + 1, pending: 1, out: true, parts: e.parts[:0], loans: e.loans[:0], woken: e.woken}
 	l.out++
 	return i
+}
+
+// charge notes that an entry keeps a loan, which comes back at once if the entry was
+// abandoned already.
+func (l *ledger) charge(i int, m loan) {
+	if e := &l.entries[i]; e.out {
+		e.loans = append(e.loans, m)
+	} else {
+		m.returned(true)
+	}
 }
 
 // sending notes that a send of the entry is about to be made with MSG_ZEROCOPY:
@@ -126,22 +139,41 @@ func (l *ledger) settle(i int) {
 	e.pending--
 	switch {
 	case e.pending > 0 || !e.out: // or abandoned while it was under way
-	case e.gate && e.end > l.acked:
+	case e.gate && !l.reached(e):
 		l.gated = append(l.gated, i)
 	default:
 		l.release(i, false)
 	}
 }
 
+// reached reports whether the peer has all of an entry.
+func (l *ledger) reached(e *entry) bool {
+	return e.end <= l.acked && (!e.shared || e.end <= l.taken)
+}
+
+// sharing reports whether an entry that waits for the peer is shared with it.
+func (l *ledger) sharing() bool {
+	for _, i := range l.gated {
+		if l.entries[i].shared {
+			return true
+		}
+	}
+	return false
+}
+
 // acknowledge takes in how many bytes the peer has acknowledged in all.
-func (l *ledger) acknowledge(bytes uint64) {
-	if bytes <= l.acked {
+func (l *ledger) acknowledge(bytes uint64) { l.take(bytes, bytes) }
+
+// take takes in how many bytes the peer has acknowledged, and how many of these no
+// longer wait on this machine to be read.
+func (l *ledger) take(acked, taken uint64) {
+	if acked <= l.acked && taken <= l.taken {
 		return
 	}
-	l.acked = bytes
+	l.acked, l.taken = max(l.acked, acked), max(l.taken, taken)
 	kept := l.gated[:0]
 	for _, i := range l.gated {
-		if l.entries[i].end > bytes {
+		if !l.reached(&l.entries[i]) {
 			kept = append(kept, i)
 		} else {
 			l.release(i, false)

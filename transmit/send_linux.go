@@ -23,6 +23,7 @@ type job struct {
 	iov     []sys.Iovec
 	result  Result
 	lent    int64 // bytes sent from memory that the kernel may hold
+	shared  bool  // some of it without a notification
 	whole   int   // size of the part that is under way, all of which goes one way
 	plain   int   // bytes to copy before lending is tried again
 	more    bool  // the last send said that more follows
@@ -136,6 +137,9 @@ func (s *Sender) transfer(ctx context.Context) (Completion, error) {
 	if s.kind.datagrams() {
 		j.run = s.datagram
 	} else {
+		if s.vm.moved = 0; s.vmsplices() {
+			j.run = s.pages
+		}
 		j.parts = dropEmpty(j.parts)
 	}
 	if j.rest = j.parts; len(j.rest) > 0 {
@@ -143,7 +147,10 @@ func (s *Sender) transfer(ctx context.Context) (Completion, error) {
 	}
 	clear(j.parts)
 	j.rest = nil
-	if j.lent > j.result.PlainBytes {
+	switch s.endPages(); {
+	case 2*s.vm.moved > j.result.Bytes:
+		way = Vmsplice
+	case j.lent > j.result.PlainBytes:
 		way = MsgZerocopy
 	}
 	return s.close(way)
@@ -157,7 +164,7 @@ func (s *Sender) open() error {
 		return fmt.Errorf("transmit: %w", net.ErrClosed)
 	}
 	j := &s.job
-	j.entry, j.result, j.lent, j.whole, j.plain, j.more, j.err = s.led.open(), Result{}, 0, 0, 0, false, nil
+	j.entry, j.result, j.lent, j.whole, j.plain, j.more, j.shared, j.err = s.led.open(), Result{}, 0, 0, 0, false, false, nil
 	return nil
 }
 
@@ -174,6 +181,7 @@ func (s *Sender) close(way Backend) (Completion, error) {
 	// UDP's notification is the last word; a stream's must be confirmed by the
 	// peer, and what nothing notifies has only that.
 	gate := j.lent > 0 && (s.kind != kindUDP || !way.Notifies())
+	s.led.entries[j.entry].shared = j.shared
 	s.led.close(j.entry, j.result, s.sent.Load(), gate)
 	watch := s.led.out > 0
 	s.mu.Unlock()

@@ -32,12 +32,14 @@ type Sender struct {
 	pipes *pipePool
 	kind  kind
 	to    target // if it is an *os.File
+	near  near   // if the peer is on this machine
 	o     Options
 
 	turn chan struct{} // who holds the token sends
 	job  job           // of who holds it
 	ctx  watch
 	file *fileSend // the file that is under way, nil if there never was one
+	vm   vmsend
 
 	sent atomic.Uint64 // bytes of the stream that were taken from us
 	told map[string]bool
@@ -60,6 +62,7 @@ type Sender struct {
 	memory    func(fd int) verdict
 	datagram  func(fd int) verdict
 	filePiece func(fd int) verdict
+	pages     func(fd int) verdict
 	fileOpen  func(fd uintptr)
 }
 
@@ -99,6 +102,7 @@ func newSender(c syscall.Conn, o Options, k *socketCalls) (*Sender, error) {
 	s := &Sender{conn: c, raw: raw, k: k, calls: kernelCalls(), pipes: &pipes, o: o, turn: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
 	s.step, s.reap, s.memory, s.datagram = s.attempt, s.drain, s.sendMemory, s.sendDatagram
+	s.pages = s.sendPages
 	s.try = func(fd uintptr) bool { s.attempt(fd); return true }
 	ctl := raw.Control(func(fd uintptr) { err = s.identify(int(fd)) })
 	if err := errors.Join(ctl, err); err != nil {
@@ -141,6 +145,9 @@ func (s *Sender) identify(fd int) error {
 		s.kind = kindUDP
 	default:
 		return fmt.Errorf("%w: socket type %d: %w", errNotAConn, typ, errors.ErrUnsupported)
+	}
+	if s.kind == kindTCP {
+		s.near.look(s.conn)
 	}
 	switch {
 	case domain == sys.AFUnix:

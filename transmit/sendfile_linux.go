@@ -123,7 +123,7 @@ func (s *Sender) openFile(fd uintptr) {
 	e.parts = append(e.parts, fs.head...)
 	e.parts = append(e.parts, fs.tail...)
 	if fs.lease != nil {
-		e.loans = append(e.loans, &leaseLoan{lease: fs.lease})
+		s.led.charge(s.job.entry, &leaseLoan{lease: fs.lease})
 	}
 	s.mu.Unlock()
 	if s.kind.datagrams() {
@@ -282,6 +282,7 @@ func (s *Sender) took(n int) {
 	s.zc.growing.copied(n) // as good as: it does not notify either
 	if s.to.refers() {
 		j.lent += int64(n)
+		j.shared = true
 	} else {
 		j.result.PlainBytes += int64(n)
 	}

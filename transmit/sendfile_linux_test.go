@@ -356,6 +356,47 @@ func TestSendFileGrows(t *testing.T) {
 	}
 }
 
+// TestSendFileReleases overwrites the file as soon as it is released, by a peer on this
+// machine that reads slowly: it gets what was sent.
+func TestSendFileReleases(t *testing.T) {
+	for _, target := range fileTargets() {
+		for _, way := range fileWays() {
+			t.Run(fmt.Sprintf("%s/%s", target.name, way), func(t *testing.T) {
+				out, in := target.make(t)
+				s, err := NewSender(out, Options{Backend: way, OnDowngrade: func(*Downgrade) {}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				const size, rounds = 100 << 10, 20
+				p := make([]byte, size)
+				f := memfd(t, p)
+				got := arrived(slow{in})
+				want := sha256.New()
+				for i := range rounds {
+					for k := range p {
+						p[k] = byte(i + k>>12)
+					}
+					if _, err := f.WriteAt(p, 0); err != nil {
+						t.Fatal(err)
+					}
+					want.Write(p)
+					c, err := s.SendFile(t.Context(), f, 0, -1, FileOptions{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := c.Wait(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				closeWrite(t, s)
+				if <-got != [32]byte(want.Sum(nil)) {
+					t.Error("something else arrived: the file was released too early")
+				}
+			})
+		}
+	}
+}
+
 // TestSendFileStopped ends the context while the peer does not read: what was taken
 // is said, and no more goes.
 func TestSendFileStopped(t *testing.T) {

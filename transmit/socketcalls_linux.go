@@ -1,6 +1,7 @@
 package transmit
 
 import (
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -19,6 +20,7 @@ type socketCalls struct {
 	NotSent  func(fd int) (int, syscall.Errno)
 	Memory   func(fd int) (sys.SockMem, syscall.Errno)
 	TCPInfo  func(fd int) (sys.TCPProgress, syscall.Errno)
+	FindTCP  func(local, remote netip.AddrPort) (sys.TCPSocket, error)
 	SetInt   func(fd, level, option, value int) error
 	GetInt   func(fd, level, option int) (int, error)
 	Poll     func(fd int, events int16, timeoutMS int) (int16, error)
@@ -28,7 +30,7 @@ type socketCalls struct {
 func kernelSocketCalls() *socketCalls {
 	return &socketCalls{
 		Send: sys.TrySend, Sendmsg: sys.TrySendmsg, Writev: sys.TryWritev, Errqueue: sys.TryErrqueue,
-		OutQueue: sys.OutQueue, InQueue: sys.InQueue, NotSent: sys.NotSent, Memory: sys.SocketMemory, TCPInfo: sys.TCPInfo,
+		OutQueue: sys.OutQueue, InQueue: sys.InQueue, NotSent: sys.NotSent, Memory: sys.SocketMemory, TCPInfo: sys.TCPInfo, FindTCP: sys.FindTCP,
 		SetInt: sys.SetsockoptInt, GetInt: sys.GetsockoptInt, Poll: sys.Poll, Now: time.Now,
 	}
 }

@@ -58,6 +58,13 @@ func Vmsplice(fd int, parts [][]byte, flags int) (int, error) {
 	return n, Wrap("vmsplice", err)
 }
 
+// VmspliceIovec is [Vmsplice] of parts that are ready. What they point to must stay
+// referenced until the last reader of the pages is known to be done.
+func VmspliceIovec(fd int, v []Iovec, flags int) (int, error) {
+	n, err := unix.Vmsplice(fd, v, flags)
+	return max(n, 0), wrapTransfer("vmsplice", err)
+}
+
 // Tee duplicates up to n bytes from one pipe to another.
 func Tee(in, out, n, flags int) (int, error) {
 	m, err := unix.Tee(in, out, n, flags)
