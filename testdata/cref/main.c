@@ -144,8 +144,9 @@ static void prepare(struct job *j, enum need needs, const char *file)
 		// piece. EINVAL: a kernel without huge pages.
 		if (madvise(j->memory, length, MADV_NOHUGEPAGE) < 0 && errno != EINVAL)
 			die("madvise");
-		for (size_t i = 0; i < length; i++)
-			j->memory[i] = (char)(i + i / j->size * 7);
+		for (size_t at = 0, piece = 0; at < length; at += j->size, piece++)
+			for (size_t i = at; i < at + j->size; i++)
+				j->memory[i] = (char)(i + piece * 7);
 	}
 	if (needs & NEEDS_PIPE)
 		open_pipe(j);

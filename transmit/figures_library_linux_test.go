@@ -1,0 +1,137 @@
+package transmit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/zcprobe/zcprobe/transmit"
+)
+
+// libraryMover moves by the backend that the workload names, or by the one that
+// the library selects. It fails if the library goes another way than the one that
+// was named: the figure would be of something else.
+func libraryMover(ctx context.Context, w workload, p props) (mover, error) {
+	if w.Source == "tcp" {
+		return mover{
+			piece: func(_, n int64) error {
+				_, err := transmit.Relay(ctx, p.conn, p.source, n, transmit.RelayOptions{Backend: w.Backend})
+				return err
+			},
+			finish: func() (int64, int64, error) { return 0, 0, nil },
+		}, nil
+	}
+	// The library has no word for a mapping: what is sent is memory.
+	asked := w.Backend
+	switch w.Backend {
+	case transmit.MmapWrite:
+		asked = transmit.Write
+	case transmit.MmapZerocopy:
+		asked = transmit.MsgZerocopy
+	}
+	s, err := transmit.NewSender(p.conn, transmit.Options{Backend: asked})
+	if err != nil {
+		return mover{}, err
+	}
+	went := func(c transmit.Completion, err error) error {
+		// A send of the first few may be copied, to make the send buffer grow.
+		if err == nil && asked != "" && c.Backend() != asked && !asked.Notifies() {
+			return fmt.Errorf("it went by %s", c.Backend())
+		}
+		return err
+	}
+	m := mover{finish: func() (int64, int64, error) {
+		err := s.Drain(ctx)
+		st := s.Stats()
+		if asked.Notifies() && st.PlainBytes > st.Bytes/8 {
+			err = errors.Join(err, fmt.Errorf("%d of %d bytes were copied", st.PlainBytes, st.Bytes))
+		}
+		return st.ZerocopySends, st.CopiedSends, err
+	}}
+	send := func(b []byte) error { return went(s.Send(ctx, b)) }
+	switch {
+	case w.Source == "memory" && w.Backend == transmit.Writev:
+		var buffers [][]byte
+		m.piece = func(at, n int64) error {
+			buffers = inParts(buffers[:0], p.memory[at:at+n])
+			return went(s.Sendv(ctx, buffers...))
+		}
+	case w.Source == "memory":
+		m.piece = func(at, n int64) error { return send(p.memory[at : at+n]) }
+	case w.MapEach:
+		return mapEach(ctx, p, s, m)
+	case asked != w.Backend:
+		m.piece, err = fromMapping(w, p, send)
+	default:
+		m.piece = func(at, n int64) error {
+			return went(s.SendFile(ctx, p.file, at, n, transmit.FileOptions{}))
+		}
+	}
+	return m, err
+}
+
+// fromMapping sends from a mapping that is kept.
+func fromMapping(w workload, p props, send func([]byte) error) (func(at, n int64) error, error) {
+	kept, err := transmit.MapFile(p.file)
+	if err != nil {
+		return nil, err
+	}
+	if err := kept.FaultIn(0, w.Pool); err != nil {
+		return nil, err
+	}
+	return func(at, n int64) error {
+		b, err := kept.Bytes(at, n)
+		if err != nil {
+			return err
+		}
+		return send(b)
+	}, nil
+}
+
+// mapEach maps each piece for itself, and unmaps it when the kernel has let go of
+// it.
+func mapEach(ctx context.Context, p props, s *transmit.Sender, m mover) (mover, error) {
+	type lent struct {
+		mapping    transmit.Mapping
+		completion transmit.Completion
+	}
+	const most = 16 // mappings at a time: as much as fits a send buffer of 4 MiB
+	var out []lent
+	settle := func(left int) error {
+		for len(out) > left {
+			if _, err := out[0].completion.Wait(ctx); err != nil {
+				return err
+			}
+			out[0].mapping.Release()
+			out = append(out[:0], out[1:]...)
+		}
+		return nil
+	}
+	m.piece = func(at, n int64) error {
+		if err := settle(most - 1); err != nil {
+			return err
+		}
+		one, err := transmit.MapFileRange(p.file, at, n)
+		if err != nil {
+			return err
+		}
+		if err := one.FaultIn(at, n); err != nil {
+			return err
+		}
+		b, err := one.Bytes(at, n)
+		if err != nil {
+			return err
+		}
+		c, err := s.Send(ctx, b)
+		out = append(out, lent{one, c})
+		return err
+	}
+	finish := m.finish
+	m.finish = func() (int64, int64, error) {
+		if err := settle(0); err != nil {
+			return 0, 0, err
+		}
+		return finish()
+	}
+	return m, nil
+}
