@@ -41,9 +41,10 @@ type Sender struct {
 	file *fileSend // the file that is under way, nil if there never was one
 	vm   vmsend
 
-	sent atomic.Uint64 // bytes of the stream that were taken from us
-	told map[string]bool
-	news []news
+	unyielded int64         // bytes since the scheduler ran, of who holds the token
+	sent      atomic.Uint64 // bytes of the stream that were taken from us
+	told      map[string]bool
+	news      []news
 
 	followed atomic.Bool  // by the watcher
 	waiting  atomic.Int32 // goroutines that wait for a completion
