@@ -21,21 +21,13 @@ func libraryMover(ctx context.Context, w workload, p props) (mover, error) {
 			finish: func() (int64, int64, error) { return 0, 0, nil },
 		}, nil
 	}
-	// The library has no word for a mapping: what is sent is memory.
-	asked := w.Backend
-	switch w.Backend {
-	case transmit.MmapWrite:
-		asked = transmit.Write
-	case transmit.MmapZerocopy:
-		asked = transmit.MsgZerocopy
-	}
-	s, err := transmit.NewSender(p.conn, transmit.Options{Backend: asked})
+	s, err := transmit.NewSender(p.conn, transmit.Options{Backend: w.Backend})
 	if err != nil {
 		return mover{}, err
 	}
 	went := func(c transmit.Completion, err error) error {
 		// A send of the first few may be copied, to make the send buffer grow.
-		if err == nil && asked != "" && c.Backend() != asked && !asked.Notifies() {
+		if err == nil && w.Backend != "" && c.Backend() != w.Backend && !w.Backend.Notifies() {
 			return fmt.Errorf("it went by %s", c.Backend())
 		}
 		return err
@@ -43,12 +35,11 @@ func libraryMover(ctx context.Context, w workload, p props) (mover, error) {
 	m := mover{finish: func() (int64, int64, error) {
 		err := s.Drain(ctx)
 		st := s.Stats()
-		if asked.Notifies() && st.PlainBytes > st.Bytes/8 {
+		if w.Backend.Notifies() && st.PlainBytes > st.Bytes/8 {
 			err = errors.Join(err, fmt.Errorf("%d of %d bytes were copied", st.PlainBytes, st.Bytes))
 		}
 		return st.ZerocopySends, st.CopiedSends, err
 	}}
-	send := func(b []byte) error { return went(s.Send(ctx, b)) }
 	switch {
 	case w.Source == "memory" && w.Backend == transmit.Writev:
 		var buffers [][]byte
@@ -57,35 +48,28 @@ func libraryMover(ctx context.Context, w workload, p props) (mover, error) {
 			return went(s.Sendv(ctx, buffers...))
 		}
 	case w.Source == "memory":
-		m.piece = func(at, n int64) error { return send(p.memory[at : at+n]) }
+		m.piece = func(at, n int64) error { return went(s.Send(ctx, p.memory[at:at+n])) }
 	case w.MapEach:
 		return mapEach(ctx, p, s, m)
-	case asked != w.Backend:
-		m.piece, err = fromMapping(w, p, send)
 	default:
-		m.piece = func(at, n int64) error {
-			return went(s.SendFile(ctx, p.file, at, n, transmit.FileOptions{}))
+		var o transmit.FileOptions
+		if w.Backend == transmit.MmapWrite || w.Backend == transmit.MmapZerocopy {
+			if o.Mapping, err = keptMapping(w, p); err != nil {
+				return m, err
+			}
 		}
+		m.piece = func(at, n int64) error { return went(s.SendFile(ctx, p.file, at, n, o)) }
 	}
-	return m, err
+	return m, nil
 }
 
-// fromMapping sends from a mapping that is kept.
-func fromMapping(w workload, p props, send func([]byte) error) (func(at, n int64) error, error) {
-	kept, err := transmit.MapFile(p.file)
+// keptMapping maps the file and faults in what will be sent.
+func keptMapping(w workload, p props) (transmit.Mapping, error) {
+	m, err := transmit.MapFile(p.file)
 	if err != nil {
-		return nil, err
+		return m, err
 	}
-	if err := kept.FaultIn(0, w.Pool); err != nil {
-		return nil, err
-	}
-	return func(at, n int64) error {
-		b, err := kept.Bytes(at, n)
-		if err != nil {
-			return err
-		}
-		return send(b)
-	}, nil
+	return m, m.FaultIn(0, w.Pool)
 }
 
 // mapEach maps each piece for itself, and unmaps it when the kernel has let go of
@@ -118,11 +102,7 @@ func mapEach(ctx context.Context, p props, s *transmit.Sender, m mover) (mover, 
 		if err := one.FaultIn(at, n); err != nil {
 			return err
 		}
-		b, err := one.Bytes(at, n)
-		if err != nil {
-			return err
-		}
-		c, err := s.Send(ctx, b)
+		c, err := s.SendFile(ctx, p.file, at, n, transmit.FileOptions{Mapping: one})
 		out = append(out, lent{one, c})
 		return err
 	}
