@@ -32,7 +32,7 @@ func fileIn(t testing.TB, dir string, content []byte) *os.File {
 
 var copyBackends = []Backend{"", CopyFileRange, Splice, Sendfile, ReadWrite}
 
-var copySizes = []int64{1, 4095, 4096, 4097, 65535, 65536, 65537, copyBytes + 1, pipeBytes - 1, pipeBytes, pipeBytes + 1, copyChunk - 1, copyChunk + 1}
+var copySizes = []int64{1, 4095, 4096, 4097, 65535, 65536, 65537, copyBytes + 1, pipeBytes - 1, pipeBytes, pipeBytes + 1, copyChunk + 1}
 
 // copyCases copies within dir, or from one directory to another, in every way.
 func copyCases(t *testing.T, from, to string) {

@@ -109,7 +109,7 @@ func callsMade(fn func(*calls)) map[string]int {
 }
 
 var faultErrnos = []syscall.Errno{
-	syscall.ENOSYS, syscall.EPERM, syscall.EINVAL, syscall.EIO, syscall.EINTR, syscall.ENOSPC, syscall.ENOMEM, syscall.EMFILE, syscall.EXDEV, syscall.EOPNOTSUPP,
+	syscall.ENOSYS, syscall.EPERM, syscall.EINVAL, syscall.EIO, syscall.EINTR, syscall.ENOSPC, syscall.EMFILE, syscall.EXDEV,
 }
 
 // faultsOf lists what may go wrong in a run that makes these calls: each with each

@@ -1,10 +1,8 @@
 package transmit
 
 import (
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -14,24 +12,28 @@ import (
 	"github.com/zcprobe/zcprobe/internal/testenv"
 )
 
-// openPipes returns how many descriptors of the process are pipes.
-func openPipes(t testing.TB) (n int) {
-	t.Helper()
-	names, err := filepath.Glob("/proc/self/fd/*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range names {
-		if to, err := os.Readlink(name); err == nil && strings.HasPrefix(to, "pipe:") {
-			n++
+// countedPool returns a pool, and how many descriptors of its pipes are open.
+func countedPool() (*pipePool, *atomic.Int64) {
+	k, open := kernel, new(atomic.Int64)
+	k.Pipe = func() ([2]int, error) {
+		fds, err := kernel.Pipe()
+		if err == nil {
+			open.Add(2)
 		}
+		return fds, err
 	}
-	return n
+	k.Close = func(fd int) error {
+		err := kernel.Close(fd)
+		if err == nil {
+			open.Add(-1)
+		}
+		return err
+	}
+	return &pipePool{calls: &k}, open
 }
 
 func TestPipePoolIsBounded(t *testing.T) {
-	before := openPipes(t)
-	pool := &pipePool{calls: kernelCalls()}
+	pool, open := countedPool()
 	var all []*pipe
 	for range 3 * maxIdlePipes {
 		p, err := pool.get()
@@ -43,7 +45,7 @@ func TestPipePoolIsBounded(t *testing.T) {
 	for _, p := range all {
 		pool.put(p)
 	}
-	if got := openPipes(t) - before; got != 2*(maxIdlePipes+1) {
+	if got := open.Load(); got != 2*(maxIdlePipes+1) {
 		t.Errorf("%d descriptors of pipes are kept, want those of %d", got, maxIdlePipes+1)
 	}
 	// What is taken between two looks stays.
@@ -54,11 +56,11 @@ func TestPipePoolIsBounded(t *testing.T) {
 	}
 	pool.put(p)
 	pool.age()
-	if got := openPipes(t) - before; got != 2 {
+	if got := open.Load(); got != 2 {
 		t.Errorf("%d descriptors of pipes are kept after a while, want those of the one in use", got)
 	}
 	pool.age()
-	if got := openPipes(t) - before; got != 0 {
+	if got := open.Load(); got != 0 {
 		t.Errorf("%d descriptors of pipes are kept for ever", got)
 	}
 	if pool.looking.Load() {
@@ -68,8 +70,7 @@ func TestPipePoolIsBounded(t *testing.T) {
 }
 
 func TestPipeWithBytesIsNotReused(t *testing.T) {
-	before := openPipes(t)
-	pool := &pipePool{calls: kernelCalls()}
+	pool, open := countedPool()
 	p, err := pool.get()
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +80,7 @@ func TestPipeWithBytesIsNotReused(t *testing.T) {
 		t.Fatal(n, err)
 	}
 	pool.put(p)
-	if got := openPipes(t) - before; got != 0 {
+	if got := open.Load(); got != 0 {
 		t.Errorf("%d descriptors of a pipe with bytes are kept", got)
 	}
 }
@@ -151,8 +152,7 @@ func TestTinyPipes(t *testing.T) {
 }
 
 func TestPipePoolAtOnce(t *testing.T) {
-	before := openPipes(t)
-	pool := &pipePool{calls: kernelCalls()}
+	pool, open := countedPool()
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	used := map[*pipe]bool{}
@@ -183,8 +183,7 @@ func TestPipePoolAtOnce(t *testing.T) {
 	wg.Wait()
 	pool.age()
 	pool.age()
-	pool.drop(t)
-	if got := openPipes(t) - before; got != 0 {
+	if got := open.Load(); got != 0 {
 		t.Errorf("%d descriptors of pipes are left", got)
 	}
 }

@@ -92,6 +92,7 @@ func (r *relay) run(dst, src syscall.Conn) (Result, error) {
 	}
 	if r.pipe != nil {
 		r.pipes.put(r.pipe)
+		r.pipe = nil
 	}
 	r.letGo()
 	if err == nil && r.left > 0 && bounded != unbounded {
