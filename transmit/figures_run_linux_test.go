@@ -142,8 +142,10 @@ func (t *track) run(ctx context.Context, w workload) (r run, err error) {
 	if err != nil {
 		return r, err
 	}
-	defer c.Close()
+	// Only the process is to have the socket: the runtime of this one would be woken
+	// by it, too.
 	sock, err := c.File()
+	c.Close()
 	if err != nil {
 		return r, err
 	}
@@ -203,7 +205,8 @@ func (t *track) dial(ctx context.Context) (c *net.TCPConn, err error) {
 	return c, err
 }
 
-// runOnCPU runs a command on one CPU alone and returns its standard output.
+// runOnCPU runs a command on one CPU alone and returns its standard output. It
+// closes the files that the command is given.
 func runOnCPU(cmd *exec.Cmd, cpu int) ([]byte, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -221,7 +224,11 @@ func runOnCPU(cmd *exec.Cmd, cpu int) ([]byte, error) {
 		<-ended
 	}()
 	defer close(ended)
-	if err := <-started; err != nil {
+	err := <-started
+	for _, f := range cmd.ExtraFiles {
+		f.Close()
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := cmd.Wait(); err != nil {
