@@ -41,7 +41,7 @@ type CopyOptions struct {
 // to the medium.
 //
 // The ways are, from the best on: FICLONERANGE, where the file system shares extents
-// (xfs, btrfs) and offsets are multiples of 4096; copy_file_range(2), one copy in the
+// (xfs, btrfs), for 256 KiB and more at offsets that are multiples of 4096; copy_file_range(2), one copy in the
 // kernel or none, of which nothing is known, on the same file system; splice(2)
 // through a pipe, one copy in the kernel; and two copies through a buffer. Each is
 // followed by the next, at the byte where it stopped, where it is refused (EXDEV,

@@ -18,14 +18,14 @@ type copier struct {
 	ctx   context.Context
 	opts  CopyOptions
 
-	src, dst         syscall.RawConn
-	srcOff, end      int64 // the range of src
-	toEnd            bool  // n was -1
-	sparse           bool  // src seems to have holes
-	srcSize, dstSize int64 // at the start
-	in, out          int64 // how far it is, in src and dst
-	skipped          int64 // bytes of holes right before, which dst has not been made to have
-	offIn, offOut    int64 // what calls are given the address of
+	src, dst      syscall.RawConn
+	srcOff, end   int64    // the range of src
+	toEnd         bool     // n was -1
+	from, to      sys.Stat // src and dst at the start, dst if checked
+	checked       bool     // dst, and both together
+	in, out       int64    // how far it is, in src and dst
+	skipped       int64    // bytes of holes right before, which dst has not been made to have
+	offIn, offOut int64    // what calls are given the address of
 
 	way          Backend
 	moved        int64   // by way
@@ -50,10 +50,9 @@ func (c *copier) run(dst, src *os.File, n int64) (r Result, err error) {
 	if c.dst, err = dst.SyscallConn(); err != nil {
 		return r, fmt.Errorf("destination: %w", err)
 	}
-	if done, err := c.prepare(n); done || err != nil {
-		return r, err
+	if err = c.with(func(src, dst int) error { return c.begin(src, dst, n) }); err == nil {
+		err = c.copyAll()
 	}
-	err = c.copyAll()
 	if c.reopened >= 0 {
 		_ = c.calls.Close(c.reopened)
 	}
@@ -65,63 +64,71 @@ func (c *copier) run(dst, src *os.File, n int64) (r Result, err error) {
 	return r, err
 }
 
-// prepare looks at the files and decides where to stop and how to begin.
-func (c *copier) prepare(n int64) (done bool, err error) {
-	var from, to sys.Stat
-	stale := false
-	err = c.with(func(src, dst int) error {
-		if from, err = c.calls.Fstat(src); err != nil {
-			return fmt.Errorf("source: %w", err)
-		}
-		if to, err = c.calls.Fstat(dst); err != nil {
-			return fmt.Errorf("destination: %w", err)
-		}
-		if err := errors.Join(regular("source", from), regular("destination", to)); err != nil {
-			return err
-		}
-		flags, err := c.calls.StatusFlags(dst)
-		if err == nil && flags&sys.OpenAppend != 0 {
-			err = fmt.Errorf("destination: open with O_APPEND, it cannot be written at an offset: %w", syscall.EINVAL)
-		}
-		stale = stalePages(c.calls, src)
+// begin looks at src, decides where to stop and how to begin, and shares what can be
+// shared. What is wrong with dst the kernel says as well, to FICLONERANGE and
+// copy_file_range: it is looked at when another way is taken, or nothing would be
+// quick with small files.
+func (c *copier) begin(src, dst int, n int64) (err error) {
+	if c.from, err = c.calls.Fstat(src); err != nil {
+		return fmt.Errorf("source: %w", err)
+	}
+	if err := regular("source", c.from); err != nil {
 		return err
-	})
-	if err != nil {
-		return true, err
 	}
-	c.srcSize, c.dstSize, c.toEnd = from.Size, to.Size, n == -1
-	c.sparse = from.Allocated < from.Size
-	c.end = c.srcOff + n
+	c.toEnd, c.end = n == -1, c.srcOff+n
+	unsized := c.from.Size <= c.srcOff
 	if c.toEnd {
-		if c.end = from.Size; from.Size <= c.srcOff {
-			c.end = math.MaxInt64 // a file that does not say: read until it ends
+		if c.end = c.from.Size; unsized {
+			c.end = math.MaxInt64 // until it ends
+		} else if c.out > math.MaxInt64-(c.end-c.in) {
+			return fmt.Errorf("copy to offset %d: %w", c.out, syscall.EINVAL)
 		}
 	}
-	if from.Device == to.Device && from.Inode == to.Inode {
-		if c.end == math.MaxInt64 {
-			return true, nil // a file at its end, and no bottomless one
-		}
-		if overlap(c.in, c.out, c.end-c.in) {
-			return true, fmt.Errorf("copy within a file to a range that overlaps: %w", syscall.EINVAL)
-		}
-	}
-	if c.end != math.MaxInt64 && c.out > math.MaxInt64-(c.end-c.in) {
-		return true, fmt.Errorf("copy to offset %d: %w", c.out, syscall.EINVAL)
-	}
+	stale := stalePages(c.calls, src)
 	switch c.way = c.opts.Backend; {
 	case c.way != "":
 	case stale:
 		c.way = ReadWrite
 		c.tell(CopyFileRange, "stale-source", "the page cache may not have what the file holds", nil)
-	case from.Size <= c.srcOff:
+	case unsized:
 		c.way = ReadWrite // nothing but reading tells where it ends
 	case c.opts.OwnBlocks:
 		c.way = Splice
 	default:
 		c.way = CopyFileRange
-		c.share()
+		c.share(src, dst)
 	}
-	return false, nil
+	if c.way != CopyFileRange || c.keepsHoles() {
+		return c.check(src, dst)
+	}
+	return nil
+}
+
+// check looks at dst, and at both together. A file at its end has nothing to copy to
+// itself, and must not be a bottomless source.
+func (c *copier) check(src, dst int) (err error) {
+	c.checked = true
+	if c.to, err = c.calls.Fstat(dst); err != nil {
+		return fmt.Errorf("destination: %w", err)
+	}
+	if err := regular("destination", c.to); err != nil {
+		return err
+	}
+	flags, err := c.calls.StatusFlags(dst)
+	if err != nil {
+		return fmt.Errorf("destination: %w", err)
+	}
+	if flags&sys.OpenAppend != 0 {
+		return fmt.Errorf("destination: open with O_APPEND, it cannot be written at an offset: %w", syscall.EINVAL)
+	}
+	if c.from.Device == c.to.Device && c.from.Inode == c.to.Inode {
+		if c.end == math.MaxInt64 {
+			c.end = c.in
+		} else if overlap(c.in, c.out, c.end-c.in) {
+			return fmt.Errorf("copy within a file to a range that overlaps: %w", syscall.EINVAL)
+		}
+	}
+	return nil
 }
 
 func regular(name string, st sys.Stat) error {
@@ -164,10 +171,10 @@ func (c *copier) truncated() error {
 			st, err = c.calls.Fstat(src)
 			return err
 		})
-		if err != nil || st.Size >= c.srcSize {
+		if err != nil || st.Size >= c.from.Size {
 			return err // it never had what its size said: sysfs
 		}
-		return &TruncatedError{Sent: c.in - c.skipped - c.srcOff, Want: c.srcSize - c.srcOff}
+		return &TruncatedError{Sent: c.in - c.skipped - c.srcOff, Want: c.from.Size - c.srcOff}
 	}
 	return &TruncatedError{Sent: c.in - c.skipped - c.srcOff, Want: c.end - c.srcOff}
 }

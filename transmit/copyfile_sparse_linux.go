@@ -20,11 +20,16 @@ func (c *copier) copyAll() error {
 	return err
 }
 
+// keepsHoles reports whether there may be holes to keep.
+func (c *copier) keepsHoles() bool {
+	return c.from.Allocated < c.from.Size && !c.opts.FillHoles && c.end != math.MaxInt64 && c.in < c.end
+}
+
 // copyHoles copies while there are holes to keep. It looks for them through a
 // descriptor of its own, as lseek(2) moves the position; without one, and where the
 // file system does not tell, holes are copied as zeros.
 func (c *copier) copyHoles() error {
-	if !c.sparse || c.opts.FillHoles || c.end == math.MaxInt64 || c.in == c.end {
+	if !c.keepsHoles() {
 		return nil
 	}
 	var fd int
@@ -37,7 +42,7 @@ func (c *copier) copyHoles() error {
 	}
 	defer func() { _ = c.calls.Close(fd) }()
 	// What dst has is overwritten, zeros and all.
-	if have := c.dstSize - c.out; have > 0 {
+	if have := c.to.Size - c.out; have > 0 {
 		if err := c.copyTo(min(c.end, c.in+have)); err != nil {
 			return err
 		}

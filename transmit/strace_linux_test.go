@@ -56,13 +56,13 @@ var traced = []struct {
 	}, `splice\(PIPE, NULL, TCP, NULL, 65536, SPLICE_F_NONBLOCK\) = 50000;splice\(PIPE, NULL, TCP, NULL, 65536, SPLICE_F_NONBLOCK\) = 0;`, `read|write|MORE`},
 	{"copy", func(t *testing.T) {
 		dir := shmDir(t)
-		src, dst := fileIn(t, dir, pattern(100_000)), fileIn(t, dir, nil)
+		src, dst := fileIn(t, dir, pattern(300_000)), fileIn(t, dir, nil)
 		mark("begin")
 		if _, err := CopyFile(t.Context(), dst, src, 0, 0, -1, CopyOptions{}); err != nil {
 			t.Error(err)
 		}
 		mark("end")
-	}, `ioctl\(FILE, (BTRFS_IOC_CLONE_RANGE or )?FICLONERANGE.*copy_file_range\(FILE, .*FILE, .*, 100000, 0\) = 100000;$`, `read|write|splice|sendfile`},
+	}, `ioctl\(FILE, (BTRFS_IOC_CLONE_RANGE or )?FICLONERANGE.*copy_file_range\(FILE, .*FILE, .*, 300000, 0\) = 300000;$`, `read|write|splice|sendfile`},
 	{"copy elsewhere", func(t *testing.T) {
 		src, dst := fileIn(t, shmDir(t), pattern(100_000)), fileIn(t, t.TempDir(), nil)
 		mark("begin")
