@@ -25,11 +25,29 @@ func (fs *fileSend) choose(s *Sender) {
 	if fs.way = s.firstWay(); fs.refused.has(fs.way) {
 		fs.way = fs.next(fs.way)
 	}
+	if !fs.way.Copies() && !fs.o.Immutable && s.near.unknown(s.k) {
+		s.copyNear()
+	}
 	if fs.way == MmapZerocopy || fs.way == MmapWrite {
 		s.openMapping()
 	}
 	fs.now = fs.way
 }
+
+// copyNear rules out what shares pages with a peer on this machine without a
+// notification.
+func (s *Sender) copyNear() {
+	fs := s.file
+	from := fs.way
+	fs.refused |= 1<<rank(Sendfile) | 1<<rank(Splice)
+	if fs.refused.has(from) {
+		fs.way = fs.next(from)
+		s.noteCause(from, fs.way, "loopback-delivery", nearBlind, nil, false)
+	}
+}
+
+// nearBlind is why nothing is shared with a peer on this machine.
+const nearBlind = "the peer is on this machine, and what it has not read cannot be told"
 
 // firstWay is the way that was asked for, or the one that the rules have.
 func (s *Sender) firstWay() Backend {

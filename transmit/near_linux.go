@@ -19,7 +19,7 @@ import (
 // same machine learns only of the acknowledgement.
 type near struct {
 	local, remote netip.AddrPort // not valid: the peer is not known to be here
-	told          bool           // what it has not read could be told once
+	asked, blind  bool           // whether what it has not read can be told
 }
 
 func (n *near) look(c syscall.Conn) {
@@ -53,19 +53,22 @@ func (n *near) unread(k *socketCalls) (uint64, bool) {
 // unknown reports whether the peer is on this machine and what it has not read
 // cannot be told.
 func (n *near) unknown(k *socketCalls) bool {
-	if n.remote.IsValid() && !n.told {
-		_, n.told = n.unread(k)
-		return !n.told
+	if n.remote.IsValid() && !n.asked {
+		_, ok := n.unread(k)
+		n.asked, n.blind = true, !ok
 	}
-	return false
+	return n.blind
 }
 
 // peerHas returns how many bytes the peer has acknowledged, as given, and how many of
-// them do not wait on this machine to be read. Where that cannot be told it is all.
+// them do not wait on this machine to be read.
 func (s *Sender) peerHas(acked uint64) (uint64, uint64) {
 	if !s.near.remote.IsValid() || !s.led.sharing() {
 		return acked, acked
 	}
-	unread, _ := s.near.unread(s.k)
+	unread, ok := s.near.unread(s.k)
+	if !ok {
+		unread = acked
+	}
 	return acked, acked - min(unread, acked)
 }

@@ -282,7 +282,7 @@ func (s *Sender) took(n int) {
 	s.zc.growing.copied(n) // as good as: it does not notify either
 	if s.to.refers() {
 		j.lent += int64(n)
-		j.shared = true
+		j.shared = !s.file.o.Immutable
 	} else {
 		j.result.PlainBytes += int64(n)
 	}

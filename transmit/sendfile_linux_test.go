@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/zcprobe/zcprobe/probe"
 )
 
 // sourceFile returns a file with the given content.
@@ -524,6 +526,59 @@ func TestSendFileDatagram(t *testing.T) {
 	if n, err := in.Read(make([]byte, 10)); err == nil {
 		t.Errorf("%d bytes more", n)
 	}
+}
+
+// TestSendFileUDPByName: sendfile to UDP is done only where it loses nothing, and what
+// arrives is the file either way.
+func TestSendFileUDPByName(t *testing.T) {
+	k, err := probe.Kernel(t.Context(), "hazard.udp-sendfile-loss", "hazard.udp-splice-csum-loss")
+	if err != nil {
+		t.Fatal(err)
+	}
+	loss, _ := k.Hazard("udp-sendfile-loss")
+	sums, _ := k.Hazard("udp-splice-csum-loss")
+	safe := loss.Status == probe.Pass && sums.Status == probe.Pass
+	t.Logf("this kernel: %s, %s", loss.Detail, sums.Detail)
+	content := pattern(70000)
+	f := sourceFile(t, t.TempDir(), content)
+	in, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := net.DialUDP("udp4", nil, in.LocalAddr().(*net.UDPAddr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []*Downgrade
+	s, err := NewSender(out, Options{Backend: Sendfile, OnDowngrade: func(d *Downgrade) { told = append(told, d) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1<<17)
+	for _, immutable := range []bool{true, false} {
+		for _, r := range [][2]int64{{0, 1}, {1, 8192}, {3, 1471}, {1, 65507}, {4096, 20001}} {
+			c, err := s.SendFile(t.Context(), f, r[0], r[1], FileOptions{Immutable: immutable})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = in.SetReadDeadline(time.Now().Add(5 * time.Second))
+			n, err := in.Read(b)
+			if err != nil || !bytes.Equal(b[:n], content[r[0]:r[0]+r[1]]) {
+				t.Errorf("%v: %d bytes arrived, %v", r, n, err)
+			}
+			if want := map[bool]Backend{true: Sendfile, false: ReadWrite}[safe && immutable]; c.Backend() != want {
+				t.Errorf("%v went by %s, want %s", r, c.Backend(), want)
+			}
+			if _, err := c.Wait(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if len(told) == 0 {
+		t.Error("nothing told")
+	}
+	closeWrite(t, s)
 }
 
 // TestSendFileUnixDatagram sends files as messages of a unix socket.

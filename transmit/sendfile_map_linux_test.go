@@ -45,18 +45,27 @@ func TestSendFileUncopied(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := sinkSender(t, sink, "tcp4", transmit.Options{OnDowngrade: func(d *transmit.Downgrade) { t.Error(d) }})
 			const rounds = 20
+			asPlanned := 0
 			for range rounds {
 				done, err := s.SendFile(t.Context(), f, 0, c.size, c.o)
 				if err != nil {
 					t.Fatal(err)
 				}
 				r, err := done.Wait(t.Context())
-				if err != nil || r.Backend != c.way {
+				if r.Backend == c.way {
+					asPlanned++
+				}
+				// To let the send buffer grow some of it goes by sendfile at times.
+				grows := c.way == transmit.MmapZerocopy && r.Backend == transmit.Sendfile
+				if err != nil || r.Backend != c.way && !grows {
 					t.Errorf("%+v, %v", r, err)
 				}
-				if c.way == transmit.MmapZerocopy && r.Reported != transmit.Uncopied {
+				if r.Backend == transmit.MmapZerocopy && r.Reported != transmit.Uncopied {
 					t.Errorf("reported %v", r.Reported)
 				}
+			}
+			if asPlanned < rounds/2 {
+				t.Errorf("%d of %d went by %s", asPlanned, rounds, c.way)
 			}
 			if _, err := s.Close(t.Context()); err != nil {
 				t.Error(err)

@@ -43,7 +43,7 @@ func (s *Sender) sendPages(fd int) verdict {
 	}
 	if v.pipe == nil {
 		if s.near.unknown(s.k) {
-			return s.refusePages("loopback-delivery", "the peer is on this machine, and what it has not read cannot be told", nil)
+			return s.refusePages("loopback-delivery", nearBlind, nil)
 		}
 		p, err := s.pipes.get()
 		if err != nil {

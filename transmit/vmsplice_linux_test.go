@@ -110,7 +110,7 @@ func TestVmspliceFaults(t *testing.T) {
 		"not sent":                {nil, failFrom(1, syscall.EIO), "page-not-sendable"},
 		"not taken":               {failFrom(1, syscall.EAGAIN), nil, "fast-path-refused"},
 		"interrupted":             {failEach(2, syscall.EINTR), failEach(2, syscall.EINTR), ""},
-		"short":                   {func(call, n int) (int, error) { return max(n-5001*call, 1), nil }, func(call, n int) (int, error) { return max(n-3001*call, 1), nil }, ""},
+		"short":                   {func(call, n int) (int, error) { return max(n-5001*call, min(n, 7001)), nil }, func(call, n int) (int, error) { return max(n-3001*call, min(n, 6001)), nil }, ""},
 		"nothing out of the pipe": {nil, func(call, n int) (int, error) { return n * max(2-call, 0) / 2, nil }, "fast-path-refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
