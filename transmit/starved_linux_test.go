@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -155,12 +156,14 @@ func TestOptionMemory(t *testing.T) {
 	if err := sink.Hold(); err != nil {
 		t.Fatal(err)
 	}
-	release := time.AfterFunc(300*time.Millisecond, func() {
+	var release sync.WaitGroup
+	release.Go(func() {
+		time.Sleep(300 * time.Millisecond)
 		if err := sink.Release(); err != nil {
 			t.Error(err)
 		}
 	})
-	defer release.Stop()
+	defer release.Wait() // before the sink is closed
 	var causes []string
 	s := sinkSender(t, sink, "tcp4", transmit.Options{Threshold: 4096, OnDowngrade: func(d *transmit.Downgrade) { causes = append(causes, d.Cause) }})
 	// Sends of more than 512 KiB are not merged into one completion.
