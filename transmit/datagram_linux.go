@@ -28,7 +28,7 @@ func (s *Sender) sendDatagram(fd int) verdict {
 	j := &s.job
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.led.ids.n >= reapAt {
+	if s.led.ids.n >= s.reapFrom {
 		s.drainLocked(fd)
 	}
 	total := 0

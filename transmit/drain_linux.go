@@ -24,6 +24,7 @@ func (s *Sender) drainLocked(fd int) {
 	if s.led.ids.n > 0 {
 		s.readErrqueue(fd)
 	}
+	s.reapFrom = s.led.ids.n + reapAt
 	if len(s.led.gated) > 0 {
 		s.askPeer(fd)
 	}

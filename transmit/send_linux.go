@@ -282,7 +282,7 @@ func (s *Sender) sendMemory(fd int) verdict {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.led.ids.n >= reapAt || s.zc.fullAt > 0 {
+	if s.led.ids.n >= s.reapFrom || s.zc.fullAt > 0 {
 		s.drainLocked(fd)
 	}
 	j.whole = max(j.whole, len(j.rest[0]))
@@ -306,8 +306,8 @@ func (s *Sender) sendMemory(fd int) verdict {
 	return s.copyOut(fd, most)
 }
 
-// reapAt is from how many unfinished sends on a send looks for completions. They
-// come in ranges, so that looking at each is a system call in vain.
+// reapAt is how many sends later than the last look a send looks for completions.
+// They come in ranges, so that looking at each is a system call in vain.
 const reapAt = 16
 
 // copyOut copies the parts up to the next that is lent, most bytes at most.

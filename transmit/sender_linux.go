@@ -49,14 +49,15 @@ type Sender struct {
 	followed atomic.Bool  // by the watcher
 	waiting  atomic.Int32 // goroutines that wait for a completion
 
-	mu     sync.Mutex // for what follows
-	led    ledger
-	zc     lending
-	stats  Stats
-	oob    [256]byte
-	ee     [4]sys.ErrqueueEntry
-	closed bool
-	poll   polling
+	mu       sync.Mutex // for what follows
+	led      ledger
+	zc       lending
+	stats    Stats
+	reapFrom uint32 // unfinished sends from which on a send looks for completions
+	oob      [256]byte
+	ee       [4]sys.ErrqueueEntry
+	closed   bool
+	poll     polling
 
 	step, try func(fd uintptr) bool // bound once, so that calls allocate nothing
 	reap      func(fd uintptr)
