@@ -67,6 +67,10 @@ func (g *growth) raise(k *socketCalls, fd, size, want int) int {
 	if g.noLock {
 		return size
 	}
+	lock, err := k.GetInt(fd, sys.SolSocket, sys.SoBufLock)
+	if err != nil || lock&sys.SockSndbufLock != 0 {
+		return size // the application has set its size since
+	}
 	// The kernel doubles what it is given.
 	if g.noForce || k.SetInt(fd, sys.SolSocket, sys.SoSndbufForce, want/2) != nil {
 		g.noForce = true
@@ -75,8 +79,9 @@ func (g *growth) raise(k *socketCalls, fd, size, want int) int {
 			return size
 		}
 	}
-	// Where this fails the buffer stays as it is now, which is what was wanted.
-	_ = k.SetInt(fd, sys.SolSocket, sys.SoBufLock, 0)
+	// The other bit is the receive buffer's. Where this fails the buffer stays as it
+	// is now, which is what was wanted.
+	_ = k.SetInt(fd, sys.SolSocket, sys.SoBufLock, lock&^sys.SockSndbufLock)
 	if m, e := k.Memory(fd); e == 0 {
 		return m.SendBuffer
 	}
