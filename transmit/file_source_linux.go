@@ -10,10 +10,7 @@ import (
 // inspect finds out what the source is, and what of it is to be sent.
 func (s *Sender) inspect() error {
 	fs := s.file
-	flags, err := s.calls.StatusFlags(fs.src)
-	if err != nil {
-		return err
-	}
+	var err error
 	if fs.stat, err = s.calls.Fstat(fs.src); err != nil {
 		return err
 	}
@@ -25,8 +22,13 @@ func (s *Sender) inspect() error {
 	case sys.ModeSocket:
 		return fmt.Errorf("a socket: %w", errRelay)
 	}
-	if flags&sys.OpenAccess == sys.OpenWrite {
-		return fmt.Errorf("not open for reading: %w", syscall.EBADF)
+	if len(fs.o.Header) > 0 {
+		// Before the header is out. Without one the first call on the file says so.
+		if flags, err := s.calls.StatusFlags(fs.src); err != nil {
+			return err
+		} else if flags&sys.OpenAccess == sys.OpenWrite {
+			return fmt.Errorf("not open for reading: %w", syscall.EBADF)
+		}
 	}
 	if fs.o.Lease {
 		if fs.lease, err = acquireLease(s.calls, fs.file); err != nil {

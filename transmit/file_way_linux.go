@@ -70,7 +70,7 @@ func (s *Sender) firstWay() Backend {
 		return ReadWrite // made when it is read, if it is not empty
 	case len(fs.head)+len(fs.tail) > 0 && fs.end-fs.pos <= smallFile:
 		return ReadWrite
-	case !fs.o.Immutable && stalePages(s.calls, fs.src):
+	case !fs.o.Immutable && fs.stale(s.calls):
 		s.noteCause(Sendfile, ReadWrite, "stale-source", "the page cache may not have what the file holds", nil, false)
 		return ReadWrite
 	}
@@ -81,6 +81,15 @@ func (s *Sender) firstWay() Backend {
 		return Splice // kernels before 5.12 copy in sendfile to a pipe
 	}
 	return Sendfile
+}
+
+// stale reports whether what the page cache has of the file may be old. File systems
+// are few, and asked once each time they change.
+func (fs *fileSend) stale(k *calls) bool {
+	if !fs.known || fs.device != fs.stat.Device {
+		fs.known, fs.device, fs.old = true, fs.stat.Device, stalePages(k, fs.src)
+	}
+	return fs.old
 }
 
 // smallFile is up to which size in bytes a file is read and sent with its header in

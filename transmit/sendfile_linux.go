@@ -17,6 +17,9 @@ type fileSend struct {
 	src  int // descriptor
 	stat sys.Stat
 
+	device     uint64 // of the last file that was asked whether it is old
+	known, old bool   // the answer
+
 	start, pos, end int64 // of the range; pos is that of the next byte to be sent
 	named           bool  // the caller named the length
 	open            bool  // the end is where reading ends: the size is not known
@@ -150,7 +153,8 @@ func (s *Sender) letGo() {
 	clear(fs.parts)
 	clear(j.parts)
 	j.rest, j.follows, j.mapped, j.least = nil, false, false, 0
-	*fs = fileSend{parts: fs.parts[:0], demoted: fs.demoted, reap: fs.reap}
+	*fs = fileSend{parts: fs.parts[:0], demoted: fs.demoted, reap: fs.reap,
+		device: fs.device, known: fs.known, old: fs.old}
 }
 
 // pieceBytes is the most that one call takes from a file: how long a slow disk

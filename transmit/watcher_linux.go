@@ -107,14 +107,15 @@ func (w *completions) start() error {
 func (w *completions) run(file *os.File, raw syscall.RawConn) {
 	var events []sys.EpollEvent
 	var ready []*Sender
+	look := func(fd uintptr) bool {
+		var err error
+		events, err = sys.EpollWait(int(fd), events[:0])
+		return err != nil || len(events) > 0
+	}
 	for idle := time.Now(); ; {
 		// What ends the wait is an event or the deadline, and the next look tells
 		// which.
-		waitErr := raw.Read(func(fd uintptr) bool {
-			var err error
-			events, err = sys.EpollWait(int(fd), events[:0])
-			return err != nil || len(events) > 0
-		})
+		waitErr := raw.Read(look)
 		now := time.Now()
 		w.mu.Lock()
 		if errors.Is(waitErr, os.ErrDeadlineExceeded) {

@@ -22,20 +22,20 @@ type TCPSocket struct {
 // network namespace that the thread is in; sock_diag(7). ENOENT: there is none. If
 // only one listens at the local end it is that one.
 func FindTCP(local, remote netip.AddrPort) (TCPSocket, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return TCPSocket{}, Wrap("socket NETLINK_SOCK_DIAG", err)
 	}
 	defer unix.Close(fd)
-	// The kernel answers before sendto returns; nothing is waited for.
+	// The kernel answers before write returns; nothing is waited for.
 	request := tcpDiagRequest(local, remote)
-	if err := unix.Sendto(fd, request[:], 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return TCPSocket{}, Wrap("sendto NETLINK_SOCK_DIAG", err)
+	if _, err := unix.Write(fd, request[:]); err != nil {
+		return TCPSocket{}, Wrap("write NETLINK_SOCK_DIAG", err)
 	}
 	var b [512]byte
-	n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_DONTWAIT)
+	n, err := unix.Read(fd, b[:])
 	if err != nil {
-		return TCPSocket{}, Wrap("recvfrom NETLINK_SOCK_DIAG", err)
+		return TCPSocket{}, Wrap("read NETLINK_SOCK_DIAG", err)
 	}
 	s, err := tcpDiagReply(b[:n])
 	return s, Wrap("inet_diag", err)
