@@ -13,7 +13,7 @@ import (
 func TestTransmit(t *testing.T) {
 	guest.Require(t)
 	binary := guest.BuildTests(t, "./transmit")
-	const match = "^Test(SendArrives|ReaderSurvives|Uncopied|SendUDP|SendErrors|SendFaults|NumbersOfOthers|LockedMemory|MPTCPIsCopied|BacksOff)$"
+	const match = "^Test(SendArrives|ReaderSurvives|Uncopied|SendUDP|SendErrors|SendFaults|NumbersOfOthers|LockedMemory|BacksOff)$"
 	for _, series := range []string{"5.10", "7.3"} {
 		t.Run(series, func(t *testing.T) {
 			runTests(t, binary, match, guest.Config{
