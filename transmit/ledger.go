@@ -103,6 +103,10 @@ func (l *ledger) close(i int, r Result, end uint64, gate bool) {
 // numbers wrap, as do those of ours that are not notified yet.
 func (l *ledger) notify(lo, hi uint32, copied bool) {
 	r := &l.ids
+	if hi-lo >= 1<<31 { // more than can be outstanding: not what the kernel means
+		l.foreign += uint64(hi-lo) + 1
+		return
+	}
 	k := lo - r.first
 	if k >= r.n {
 		k = 0 // lo is before the first of ours, or the range holds none
