@@ -314,6 +314,10 @@ func TestLoopbackIsKnown(t *testing.T) {
 	}
 }
 
+// others is what somebody else sends with MSG_ZEROCOPY. The kernel may read it until
+// it has arrived, so it is not on a stack.
+var others = []byte("before")
+
 // TestNumbersOfOthers takes over a connection on which somebody has sent with
 // MSG_ZEROCOPY before: numbers do not start at 0.
 func TestNumbersOfOthers(t *testing.T) {
@@ -330,7 +334,7 @@ func TestNumbersOfOthers(t *testing.T) {
 					t.Error(err)
 				}
 				for range 3 {
-					if _, e := sys.TrySend(int(fd), []byte("before"), sys.MsgZerocopy|sys.MsgDontwait); e != 0 {
+					if _, e := sys.TrySend(int(fd), others, sys.MsgZerocopy|sys.MsgDontwait); e != 0 {
 						t.Error(e)
 					}
 				}
@@ -368,8 +372,13 @@ func TestNumbersOfOthers(t *testing.T) {
 			if _, err := s.Close(t.Context()); err != nil {
 				t.Error(err)
 			}
-			if !bytes.Equal(<-got, want) {
-				t.Error("something else arrived")
+			arrived := <-got
+			if !bytes.Equal(arrived, want) {
+				at := 0
+				for at < min(len(arrived), len(want)) && arrived[at] == want[at] {
+					at++
+				}
+				t.Errorf("%d of %d bytes arrived, the first wrong one at %d: %q", len(arrived), len(want), at, arrived[:min(40, len(arrived))])
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -98,6 +99,7 @@ func TestHarnessFailures(t *testing.T) {
 		want   string
 	}{
 		{"panic", Config{Steps: []Step{shell("echo before; sleep 1; echo c >/proc/sysrq-trigger")}}, "ended before it was done"},
+		{"no first process", Config{CommandLine: "rdinit=/nonesuch init=/nonesuch"}, "did not come to its first step"},
 		{"never done", Config{Steps: []Step{shell("echo before; sleep 1000")}, Timeout: 12 * time.Second}, "not done after 12s"},
 		{"no such module", Config{Modules: []string{"nonesuch"}}, "no module nonesuch"},
 		{"no such NIC", Config{NICs: []string{"nonesuch"}}, "no driver is known for nonesuch"},
@@ -114,8 +116,8 @@ func TestHarnessFailures(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got error %v, want one with %q", err, c.want)
 			}
-			if len(c.config.Steps) > 0 && r.Steps[0].Stdout != "before\n" {
-				t.Errorf("what was written before is lost: %+v", r.Steps[0])
+			if len(c.config.Steps) > 0 && (r.Steps[0].Stdout != "before\n" || errors.Is(err, errNotBegun)) {
+				t.Errorf("what was written before is lost, or it would be started again: %+v, %v", r.Steps[0], err)
 			}
 		})
 	}

@@ -56,10 +56,22 @@ func (m *machine) args() []string {
 	return args
 }
 
-// run runs QEMU to its end, or kills it when the time is up.
+// bootTimeout is how long a guest may take to begin: they take 5 to 14 seconds,
+// and three times that beside other work.
+const bootTimeout = time.Minute
+
+// run runs QEMU to its end, or kills it when the time is up or the guest does not
+// begin.
 func (m *machine) run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, m.timeout, fmt.Errorf("not done after %v", m.timeout))
 	defer cancel()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	defer time.AfterFunc(bootTimeout, func() {
+		if st, err := os.Stat(m.frames()); err != nil || st.Size() == 0 {
+			stop(fmt.Errorf("silent %v after its start", bootTimeout))
+		}
+	}).Stop()
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", m.args()...)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
@@ -108,12 +120,17 @@ func (m *machine) result(steps int) (Result, error) {
 	}
 }
 
+// errFirst is trouble that the first process of a guest met and told.
+var errFirst = errors.New("its first process")
+
 // take adds one frame to the result, and says whether it is the last.
 func (r *Result) take(f wire.Frame) (done bool, err error) {
-	if f.Step >= len(r.Steps) && f.Kind != wire.Done && f.Kind != wire.Log && f.Kind != wire.File {
+	if f.Step >= len(r.Steps) && f.Kind != wire.Begun && f.Kind != wire.Done && f.Kind != wire.Log && f.Kind != wire.File {
 		return false, fmt.Errorf("it speaks of step %d of %d", f.Step, len(r.Steps))
 	}
 	switch f.Kind {
+	case wire.Begun:
+		r.begun = true
 	case wire.Stdout:
 		r.Steps[f.Step].Stdout += string(f.Data)
 	case wire.Stderr:
@@ -127,7 +144,7 @@ func (r *Result) take(f wire.Frame) (done bool, err error) {
 		}
 		r.Files[string(name)] = data
 	case wire.Log:
-		return false, fmt.Errorf("its first process: %s", f.Data)
+		return false, fmt.Errorf("%w: %s", errFirst, f.Data)
 	case wire.Done:
 		return true, nil
 	default:

@@ -84,6 +84,7 @@ func carryOut(s *wire.Sender) error {
 	if err := configureNICs(plan.NICs); err != nil {
 		return err
 	}
+	s.Send(wire.Begun, 0, nil)
 	for i, step := range plan.Steps {
 		if err := s.SendJSON(wire.Ended, i, runStep(s, i, plan.Env, step)); err != nil {
 			return err

@@ -61,6 +61,7 @@ type Exit struct {
 
 // Kinds of frame.
 const (
+	Begun  byte = 'b' // the guest is ready for the first step
 	Stdout byte = 'o' // what a step wrote
 	Stderr byte = 'e'
 	Ended  byte = 'x' // a step's Exit as JSON
