@@ -31,6 +31,13 @@ const (
 	// MsgZerocopy is MSG_ZEROCOPY: references to the pages of the process, with
 	// a notification.
 	MsgZerocopy Backend = "msg_zerocopy"
+	// IoUringSend is send(2) by io_uring, many of them in one system call: each
+	// copies. It takes a [Ring].
+	IoUringSend Backend = "io_uring_send"
+	// IoUringSendZC is SEND_ZC by io_uring: references to the pages of the process,
+	// which buffers of a [Pool] need not pin for each send, with a notification. It
+	// takes a [Ring], and Linux 6.0.
+	IoUringSendZC Backend = "io_uring_send_zc"
 	// MmapZerocopy is MSG_ZEROCOPY from a mapped file: references to the page
 	// cache, with a notification.
 	MmapZerocopy Backend = "mmap_zerocopy"
@@ -39,7 +46,7 @@ const (
 	CopyFileRange Backend = "copy_file_range"
 )
 
-var backends = []Backend{Write, Writev, ReadWrite, MmapWrite, Sendfile, Splice, Vmsplice, MsgZerocopy, MmapZerocopy, CopyFileRange}
+var backends = []Backend{Write, Writev, ReadWrite, MmapWrite, Sendfile, Splice, Vmsplice, MsgZerocopy, IoUringSend, IoUringSendZC, MmapZerocopy, CopyFileRange}
 
 // Backends returns all backends.
 func Backends() []Backend { return slices.Clone(backends) }
@@ -56,7 +63,7 @@ func ParseBackend(name string) (Backend, error) {
 // free when the call returns.
 func (b Backend) Copies() bool {
 	switch b {
-	case Write, Writev, ReadWrite, MmapWrite, CopyFileRange:
+	case Write, Writev, ReadWrite, MmapWrite, IoUringSend, CopyFileRange:
 		return true
 	}
 	return false
@@ -64,4 +71,6 @@ func (b Backend) Copies() bool {
 
 // Notifies reports whether the kernel says when it has let go of the memory, and
 // whether it had to copy after all.
-func (b Backend) Notifies() bool { return b == MsgZerocopy || b == MmapZerocopy }
+func (b Backend) Notifies() bool {
+	return b == MsgZerocopy || b == MmapZerocopy || b == IoUringSendZC
+}

@@ -230,7 +230,7 @@ func (s *selector) complete(p *Plan) {
 			continue
 		}
 		p.Rejected = append(p.Rejected, s.lost(v, p))
-		if v.weight() == isDoubt && !v.backend.Notifies() && p.Backend != s.order[len(s.order)-1] {
+		if v.weight() == isDoubt && (!v.backend.Notifies() || p.Backend == IoUringSendZC) && p.Backend != s.order[len(s.order)-1] {
 			p.Fallback = append(p.Fallback, v.backend)
 		}
 	}
@@ -299,11 +299,11 @@ func candidates(t Transfer) []Backend {
 	case SourceMemory:
 		switch t.Protocol {
 		case TCP:
-			return append([]Backend{MsgZerocopy, Vmsplice}, flip(loop)...)
+			return append([]Backend{IoUringSendZC, MsgZerocopy, Vmsplice, IoUringSend}, flip(loop)...)
 		case UDP:
-			return append([]Backend{MsgZerocopy}, flip(loop)...)
+			return append([]Backend{IoUringSendZC, MsgZerocopy, IoUringSend}, flip(loop)...)
 		case Unix:
-			return append([]Backend{MsgZerocopy, Vmsplice}, flip(loop)...)
+			return append([]Backend{IoUringSendZC, MsgZerocopy, Vmsplice, IoUringSend}, flip(loop)...)
 		case ToPipe:
 			return append([]Backend{Vmsplice}, flip(loop)...)
 		}

@@ -15,7 +15,7 @@ func idealConditions() Conditions {
 	}
 	for _, id := range []string{
 		"sendfile.tcp", "sendfile.udp", "sendfile.unix", "sendfile.pipe", "sendfile.file", "splice.file-tcp", "splice.tcp-tcp",
-		"vmsplice", "copy_file_range", "msg_zerocopy.tcp4", "msg_zerocopy.tcp6", "msg_zerocopy.udp4", "msg_zerocopy.udp6", "udp.gso",
+		"vmsplice", "copy_file_range", "io_uring", "io_uring.send_zc", "msg_zerocopy.tcp4", "msg_zerocopy.tcp6", "msg_zerocopy.udp4", "msg_zerocopy.udp6", "udp.gso",
 	} {
 		c.Features[id] = probe.Feature{ID: id, Status: probe.Supported, Detail: id + " works."}
 	}
@@ -41,6 +41,7 @@ func idealConditions() Conditions {
 		add("splice", "tcp", "pipe", n, 0)
 		add("vmsplice", "tcp", "memory", n, 0)
 		add("msg_zerocopy", "tcp", "memory", n, 0)
+		add("io_uring_send_zc", "tcp", "memory", n, 0)
 	}
 	for i, n := range []uint64{1472, 1473} {
 		add("write", "udp", "memory", n, 1)
@@ -103,6 +104,7 @@ func uplinkIs(sg, csum, tapped *bool) func(*Conditions) {
 var (
 	yes, no          = new(true), new(false)
 	memTransfer      = Transfer{Source: SourceMemory, Protocol: TCP, SizeBytes: 1 << 20}
+	ringTransfer     = Transfer{Source: SourceMemory, Protocol: TCP, SizeBytes: 1 << 20, Ring: true}
 	fileTransfer     = Transfer{Source: SourceFile, Protocol: TCP, SizeBytes: 1 << 20}
 	keptTransfer     = Transfer{Source: SourceFile, Protocol: TCP, SizeBytes: 1 << 20, MappingKept: true}
 	datagramTransfer = Transfer{Source: SourceFile, Protocol: UDP, SizeBytes: 1400}
@@ -201,7 +203,7 @@ var selectCases = []selectCase{
 	{name: "early completions", set: hazardIs("early-completion", probe.Fail), t: memTransfer, want: MsgZerocopy, note: "early-completion"},
 	{name: "perhaps early completions", set: hazardIs("early-completion", probe.Unknown), t: memTransfer, want: MsgZerocopy, note: "early-completion"},
 
-	{name: "call refused on the path", set: func(c *Conditions) { c.Path.APIs[8].Supported, c.Path.APIs[17].Supported = no, no }, t: memTransfer, want: Write, lost: MsgZerocopy, words: "refuses"},
+	{name: "call refused on the path", set: func(c *Conditions) { c.Path.APIs[8].Supported, c.Path.APIs[18].Supported = no, no }, t: memTransfer, want: Write, lost: MsgZerocopy, words: "refuses"},
 	{name: "receiver on this machine", set: pathCopies(1, "loopback-delivery", "msg_zerocopy"), t: memTransfer, want: Write, lost: MsgZerocopy, cause: "loopback-delivery"},
 	{name: "capture", set: pathCopies(1, "packet-tap", "msg_zerocopy"), t: keptTransfer, want: Sendfile, lost: MmapZerocopy, cause: "packet-tap"},
 	{name: "no scatter-gather", set: pathCopies(1, "no-scatter-gather", "msg_zerocopy", "sendfile", "splice"), t: memTransfer, want: Write, lost: MsgZerocopy, cause: "no-scatter-gather", words: "eth0"},
@@ -227,6 +229,16 @@ var selectCases = []selectCase{
 	{name: "small send of a mapping", t: changed(keptTransfer, func(t *Transfer) { t.SizeBytes = 256<<10 - 1 }), want: Sendfile, lost: MmapZerocopy, cause: "small-send"},
 	{name: "header and memory", t: changed(memTransfer, func(t *Transfer) { t.SizeBytes, t.Parts = 4096, 2 }), want: Writev, lost: Write, words: "each part", o: SelectOptions{}},
 	{name: "one part", t: changed(memTransfer, func(t *Transfer) { t.SizeBytes = 4096 }), want: Write, lost: Writev, words: "several parts"},
+
+	{name: "ring", t: ringTransfer, want: IoUringSendZC, lost: MsgZerocopy, words: "pins the pages"},
+	{name: "ring and UDP", t: changed(ringTransfer, func(t *Transfer) { t.Protocol, t.SizeBytes, t.SegmentBytes = UDP, 60000, 1400 }), set: func(c *Conditions) { c.Path = nil }, want: IoUringSendZC},
+	{name: "no ring", t: memTransfer, want: MsgZerocopy, lost: IoUringSendZC, words: "takes a ring that the program keeps"},
+	{name: "ring and a small send", t: changed(ringTransfer, func(t *Transfer) { t.SizeBytes = 4096 }), want: Write, lost: IoUringSendZC, cause: "small-send"},
+	{name: "ring without option memory", set: func(c *Conditions) { c.Limits.OptmemMaxBytes = new(uint64(500)) }, t: ringTransfer, want: IoUringSendZC, lost: MsgZerocopy, cause: "optmem-limit"},
+	{name: "ring refused", set: featureIs("io_uring.send_zc", probe.Disabled), t: ringTransfer, want: MsgZerocopy, lost: IoUringSendZC, words: "It says so"},
+	{name: "ring to a unix socket", t: Transfer{Source: SourceMemory, Protocol: Unix, Ring: true}, want: Write, lost: IoUringSendZC, cause: "non-zc-proto"},
+	{name: "ring that copies", t: memTransfer, want: MsgZerocopy, lost: IoUringSend, words: "in one batch"},
+	{name: "ring that copies, asked for", t: memTransfer, o: SelectOptions{Force: IoUringSend}, want: IoUringSend},
 
 	{name: "environment", t: memTransfer, o: SelectOptions{Env: Write, Force: MsgZerocopy}, want: Write, lost: MsgZerocopy, words: "ZCPROBE_BACKEND=write is set"},
 	{name: "environment of a file", t: fileTransfer, o: SelectOptions{Env: Write}, want: ReadWrite},

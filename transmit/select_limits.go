@@ -65,10 +65,11 @@ func ruleMemlock(s *selector, b Backend) objection {
 	return objection{}
 }
 
-// ruleOptmem: a notification needs option memory of its socket.
+// ruleOptmem: a notification needs option memory of its socket, but for those of
+// io_uring, which has memory of its own for them.
 func ruleOptmem(s *selector, b Backend) objection {
 	l := s.c.Limits
-	if !b.Notifies() || l == nil || l.OptmemMaxBytes == nil || slices.Contains(l.Unknown, "optmem_max_bytes") || *l.OptmemMaxBytes >= completionLeast {
+	if !b.Notifies() || b == IoUringSendZC || l == nil || l.OptmemMaxBytes == nil || slices.Contains(l.Unknown, "optmem_max_bytes") || *l.OptmemMaxBytes >= completionLeast {
 		return objection{}
 	}
 	s.saw("optmem_max_bytes", fmt.Sprint(*l.OptmemMaxBytes))

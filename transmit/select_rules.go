@@ -31,6 +31,7 @@ var rules = []rule{
 	ruleEarlyCompletion,
 	ruleNoNotice,
 	ruleCrossover,
+	ruleRing,
 	ruleParts,
 }
 
@@ -79,11 +80,16 @@ func (s *selector) needs(b Backend) []string {
 		return []string{"splice.file-tcp"}
 	case Vmsplice:
 		return []string{"vmsplice", "splice.file-tcp"}
-	case MsgZerocopy, MmapZerocopy:
+	case IoUringSend:
+		return []string{"io_uring"}
+	case MsgZerocopy, MmapZerocopy, IoUringSendZC:
 		if s.t.Protocol != TCP && s.t.Protocol != UDP {
 			return nil // ruleProtocol
 		}
 		ids := []string{"msg_zerocopy." + to + s.family()}
+		if b == IoUringSendZC {
+			ids = []string{"io_uring.send_zc"}
+		}
 		if s.segmented() {
 			ids = append(ids, "udp.gso")
 		}
@@ -117,7 +123,7 @@ func ruleFeatures(s *selector, b Backend) objection {
 		case probe.Unsupported, probe.Disabled, probe.Denied:
 			s.saw(id, string(f.Status))
 			o := objection{weight: isOut, reason: or(f.Detail, id+" is "+string(f.Status)+"."), remedy: f.Remedy}
-			if !b.Notifies() {
+			if !b.Notifies() && b != IoUringSend {
 				o.causes = []string{"fast-path-refused"}
 			}
 			return o
@@ -230,6 +236,18 @@ func ruleCrossover(s *selector, b Backend) objection {
 			other = "sendfile is cheaper"
 		}
 		return catalogued(isSmall, "small-send", fmt.Sprintf("Below %d bytes %s (%s).", at, other, source))
+	}
+	return objection{}
+}
+
+// ruleRing: a ring is made once for many sends, and copies for nobody.
+func ruleRing(s *selector, b Backend) objection {
+	switch {
+	case b == IoUringSend:
+		return objection{weight: isDearer, reason: "It copies as write does; a ring only saves system calls, where many small sends go in one batch."}
+	case b == IoUringSendZC && !s.t.Ring:
+		return objection{weight: isDearer, reason: "It takes a ring that the program keeps, and is the cheapest way from buffers that are registered with it.",
+			remedy: "keep a transmit.Ring and a transmit.Pool, and give them to the Sender"}
 	}
 	return objection{}
 }

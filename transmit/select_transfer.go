@@ -111,4 +111,7 @@ type Transfer struct {
 	// kept for sends to come ([Mapping]). Without it mapping, faulting in and
 	// unmapping are part of each send.
 	MappingKept bool
+
+	// Ring: the program keeps a [Ring], and sends buffers of a [Pool] through it.
+	Ring bool
 }

@@ -21,6 +21,12 @@ func (s *selector) kind() string {
 // why says what speaks for the chosen backend.
 func (s *selector) why(p *Plan) string {
 	switch p.Backend {
+	case IoUringSendZC:
+		text := "The pages of registered buffers are sent as they are, without pinning them again, and the ring says when the kernel is done with them"
+		if s.t.SizeBytes == 0 {
+			return fmt.Sprintf("%s; sends below %d bytes are copied.", text, p.ThresholdBytes)
+		}
+		return fmt.Sprintf("%s; from %d bytes on that is cheaper than copying.", text, p.ThresholdBytes)
 	case MsgZerocopy:
 		text := "The kernel sends the pages themselves and says when it is done with them"
 		if s.t.SizeBytes == 0 {
@@ -63,8 +69,12 @@ func (s *selector) whyCopy(p *Plan) string {
 			continue
 		}
 		switch v.backend {
-		case MmapZerocopy, MmapWrite, Vmsplice:
+		case MmapZerocopy, MmapWrite, Vmsplice, IoUringSend:
 			continue // others come first in anyone's mind
+		case IoUringSendZC:
+			if !s.t.Ring {
+				continue
+			}
 		}
 		return fmt.Sprintf("No %s: %s", v.backend, lowerFirst(v.against.reason))
 	}
@@ -104,6 +114,8 @@ func (s *selector) before(a, b Backend) bool {
 // behind says what a backend costs that the chosen one does not.
 func (s *selector) behind(b, chosen Backend) (string, []string) {
 	switch b {
+	case MsgZerocopy:
+		return "It pins the pages of every send, and says through the error queue of each connection what a ring says at once.", []string{}
 	case Splice:
 		return "It takes a pipe and two calls for what " + string(chosen) + " does in one.", []string{}
 	case Sendfile:

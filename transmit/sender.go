@@ -55,7 +55,7 @@ const defaultDrainTimeout = 10 * time.Second
 
 // Options returns the options of a Sender that follows the plan.
 func (p *Plan) Options() Options {
-	if p.Above == MsgZerocopy && p.Below != MsgZerocopy && p.ThresholdBytes < Never {
+	if (p.Above == MsgZerocopy || p.Above == IoUringSendZC) && p.Below != p.Above && p.ThresholdBytes < Never {
 		return Options{Threshold: int(max(p.ThresholdBytes, 1))}
 	}
 	return Options{Backend: p.Backend}

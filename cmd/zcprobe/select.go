@@ -57,6 +57,7 @@ func (o *selectOptions) flags(cmd *cobra.Command) {
 	fs.Var(&checked[transmit.Protocol]{v: &t.Protocol, parse: oneOf("protocol", transmit.Protocols()), name: "PROTOCOL", text: string(transmit.TCP)}, "protocol", "what it goes to: tcp, udp, unix, file or pipe")
 	fs.StringVar(&o.To, "to", "", "judge the path to `HOST[:PORT]`")
 	fs.BoolVar(&o.changes, "changes", false, "the source may change while it is sent")
+	fs.BoolVar(&t.Ring, "ring", false, "the program keeps an io_uring, and sends registered buffers through it")
 	fs.BoolVar(&o.immutable, "immutable", false, "the source cannot change: sealed, or only replaced by rename")
 	fs.BoolVar(&o.reuseFirst, "reuse-at-once", false, "the memory is wanted back when the call returns")
 	fs.BoolVar(&t.MappingKept, "mapped", false, "the file is mapped, and the mapping kept for many sends")
@@ -140,6 +141,8 @@ func (o *selectOptions) check() error {
 		return usagef("--changes and --immutable exclude each other")
 	case t.SegmentBytes > 0 && t.Protocol != transmit.UDP:
 		return usagef("--segment needs --protocol udp")
+	case t.Ring && t.Source != transmit.SourceMemory:
+		return usagef("--ring needs --from memory")
 	case t.MappingKept && t.Source != transmit.SourceFile:
 		return usagef("--mapped needs --from file")
 	case o.reuseFirst && t.Source != transmit.SourceMemory:
