@@ -46,7 +46,7 @@ type Config struct {
 	Collect []string // files and directories of the guest to bring back
 
 	CommandLine string        // added to the kernel's
-	Timeout     time.Duration // of the whole run; two minutes if 0
+	Timeout     time.Duration // of the whole run; four minutes if 0
 }
 
 // Result is what a guest did.
@@ -115,7 +115,7 @@ func boot(ctx context.Context, dir, first string, c Config) (Result, error) {
 	}
 	m := machine{
 		dir: dir, kernel: k.image, initramfs: filepath.Join(dir, "initramfs"),
-		nics: c.NICs, commandLine: c.CommandLine, timeout: cmp.Or(c.Timeout, 2*time.Minute),
+		nics: c.NICs, commandLine: c.CommandLine, timeout: cmp.Or(c.Timeout, 4*time.Minute),
 	}
 	if err := buildImage(m.initramfs, k, c, first); err != nil {
 		return Result{}, err
