@@ -45,7 +45,7 @@ func (x *sending) setDatagram() error {
 // datagrams sends the source in datagrams of one size; the last may be shorter.
 func (x *sending) datagrams(ctx context.Context) error {
 	s := &x.o.Source
-	r, err := x.newRing(x.o.DatagramBytes)
+	r, err := x.newRotation(x.o.DatagramBytes)
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,7 @@ func (x *sending) finish(ctx context.Context, err error) error {
 	for _, c := range x.kept {
 		x.collect(c)
 	}
-	x.ring.close(context.WithoutCancel(ctx), x)
+	x.rotation.close(context.WithoutCancel(ctx), x)
 	if err != nil {
 		if tcp, ok := x.conn.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0)

@@ -10,7 +10,7 @@ import (
 // go of it.
 func (x *sending) memory(ctx context.Context) error {
 	s := &x.o.Source
-	r, err := x.newRing(s.BufferBytes)
+	r, err := x.newRotation(s.BufferBytes)
 	if err != nil {
 		return err
 	}
@@ -36,7 +36,8 @@ func (x *sending) memory(ctx context.Context) error {
 
 // send sends p, of b's memory.
 func (x *sending) send(ctx context.Context, b *slot, p []byte) error {
-	c, err := x.sender.Send(ctx, p)
+	b.buf.SetLen(len(p)) // p begins where the buffer does
+	c, err := x.sender.SendBuffer(ctx, b.buf)
 	b.sent, b.lent = c, true
 	way := c.Backend()
 	if way.Copies() && x.o.Source.Kind != transmit.SourceMemory {
@@ -46,8 +47,9 @@ func (x *sending) send(ctx context.Context, b *slot, p []byte) error {
 	return err
 }
 
-// A ring is memory to send from, outside of Go's heap.
-type ring struct {
+// A rotation is memory to send from, outside of Go's heap, one buffer after the
+// other.
+type rotation struct {
 	pool  *transmit.Pool
 	slots []slot
 	next  int
@@ -64,18 +66,18 @@ type slot struct {
 // completions said.
 const mostSlots = 32
 
-func (x *sending) newRing(bytes int64) (*ring, error) {
+func (x *sending) newRotation(bytes int64) (*rotation, error) {
 	n := max(2, min(memoryAhead/bytes, mostSlots))
 	pool, err := transmit.NewPool(transmit.PoolOptions{BufferBytes: int(bytes), MaxBytes: n * (bytes + 64<<10)})
 	if err != nil {
 		return nil, err
 	}
-	x.ring = &ring{pool: pool, slots: make([]slot, n)}
-	return x.ring, nil
+	x.rotation = &rotation{pool: pool, slots: make([]slot, n)}
+	return x.rotation, nil
 }
 
 // take returns a buffer that may be written.
-func (r *ring) take(ctx context.Context, x *sending) (*slot, error) {
+func (r *rotation) take(ctx context.Context, x *sending) (*slot, error) {
 	b := &r.slots[r.next]
 	r.next = (r.next + 1) % len(r.slots)
 	if err := b.await(ctx, x); err != nil {
@@ -87,6 +89,7 @@ func (r *ring) take(ctx context.Context, x *sending) (*slot, error) {
 			return nil, err
 		}
 	}
+	b.buf.SetLen(r.pool.BufferBytes())
 	return b, nil
 }
 
@@ -105,7 +108,7 @@ func (b *slot) await(ctx context.Context, x *sending) error {
 
 // close takes in what completions said last and gives the memory back, except what
 // the kernel may still read.
-func (r *ring) close(ctx context.Context, x *sending) {
+func (r *rotation) close(ctx context.Context, x *sending) {
 	if r == nil {
 		return
 	}

@@ -54,13 +54,13 @@ type sending struct {
 	sender *transmit.Sender
 	plan   transmit.Plan
 
-	sum   hash.Hash // nil: none
-	begun time.Time
-	ways  map[transmit.Backend]int64
-	plain int64 // copied by calls that the sender did not make
-	last  reports
-	kept  []transmit.Completion // of pieces of a file, the last ones
-	ring  *ring                 // nil: nothing was sent from memory of ours
+	sum      hash.Hash // nil: none
+	begun    time.Time
+	ways     map[transmit.Backend]int64
+	plain    int64 // copied by calls that the sender did not make
+	last     reports
+	kept     []transmit.Completion // of pieces of a file, the last ones
+	rotation *rotation             // nil: nothing was sent from memory of ours
 }
 
 // Send sends and reports what became of it, with an error as well.
