@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,11 +79,16 @@ func Require(t testing.TB) {
 	}
 }
 
-// boots is how often a guest is started that does not come as far as its first
-// step. Under emulation kernels sometimes hang or die while they start, before
-// anything of ours runs, on a busy machine more often: that says nothing about
-// what is tested. What happens from the first step on counts.
-const boots = 3
+// starts is how often a guest is started that the emulator fails. Before the first
+// step nothing of ours has run, so what goes wrong there says nothing about what is
+// tested; from the first step on only a crash that is QEMU's own does not count.
+const starts = 3
+
+// emulatorCrash is how kernels die of QEMU's emulation: where one CPU patches code
+// that another runs (text_poke_bp), translated code of the other can meet the int3
+// that stands there meanwhile after its handler has been taken out. It was seen in
+// one start of 6.12 out of 25, on a busy machine; a real CPU does not do that.
+const emulatorCrash = "int3: 0000 [#1]"
 
 // Run boots the guest, carries out its steps and returns what they did. The
 // test fails unless the guest did all of it; how the steps ended is the test's
@@ -97,10 +103,11 @@ func Run(t testing.TB, c Config) Result {
 			return r
 		}
 		what := fmt.Sprintf("guest %s: %v\n%s\nlast of its console:\n%s", c.Series, err, r.transcript(), tail(r.Console, 20))
-		if !errors.Is(err, errNotBegun) || n == boots {
+		again := errors.Is(err, errNotBegun) || strings.Contains(r.Console, emulatorCrash)
+		if !again || n == starts {
 			t.Fatal(what)
 		}
-		t.Logf("start %d of %d came to nothing: %s", n, boots, what)
+		t.Logf("start %d of %d came to nothing: %s", n, starts, what)
 	}
 }
 

@@ -113,6 +113,9 @@ func TestHarnessFailures(t *testing.T) {
 				c.config.Tools = []string{"sh", "sleep"}
 			}
 			r, err := boot(t.Context(), t.TempDir(), first, c.config)
+			for n := 1; n < starts && strings.Contains(r.Console, emulatorCrash); n++ {
+				r, err = boot(t.Context(), t.TempDir(), first, c.config)
+			}
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got error %v, want one with %q", err, c.want)
 			}
