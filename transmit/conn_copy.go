@@ -38,6 +38,7 @@ type copying struct {
 	moved  []moved
 	lost   int64 // bytes that were read and not written, after an error
 	depth  int
+	file   *FileOptions // of a File that is copied from
 
 	fileCopy // on Linux
 }
@@ -157,6 +158,8 @@ func (x *copying) from(r io.Reader, most int64) (int64, error) {
 			return x.fromMemory(r, most)
 		case *strings.Reader:
 			return x.fromMemory(r, most)
+		case *File:
+			return x.fromOptions(r, most)
 		case *BodyReader:
 			return x.fromBody(r, most)
 		}

@@ -86,7 +86,7 @@ func (c *Conn) sendRange(x *copying, s *Sender, f *os.File, off, most int64) (n 
 	} else {
 		want = most // of what has no size
 	}
-	done, err := s.SendFile(context.Background(), f, off, want, c.o.File)
+	done, err := s.SendFile(context.Background(), f, off, want, x.options(c))
 	n = done.Bytes()
 	x.add(done.sent, c.downs.reason(done.sent.Cause))
 	if t, ok := errors.AsType[*TruncatedError](err); ok && t.ZeroBytes == 0 {

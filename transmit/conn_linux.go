@@ -66,7 +66,7 @@ func (x *copying) bind() {
 
 // takeFile sends a file, or part of it, to the connection.
 func (c *Conn) takeFile(x *copying, f *os.File, at, most int64) (int64, bool, error) {
-	if c.tuned {
+	if c.tuned || x.file != nil {
 		return c.sendBySender(x, f, at, most)
 	}
 	raw, err := f.SyscallConn()
