@@ -22,6 +22,7 @@ const ProtNone = unix.PROT_NONE
 const (
 	AdviseHugepage      = unix.MADV_HUGEPAGE       // EINVAL in kernels without transparent huge pages
 	AdviseWillneed      = unix.MADV_WILLNEED       // read ahead; does not wait
+	AdviseDontfork      = unix.MADV_DONTFORK       // children do not get it
 	AdvisePopulateRead  = unix.MADV_POPULATE_READ  // Linux 5.14; EFAULT where touching would be SIGBUS
 	AdvisePopulateWrite = unix.MADV_POPULATE_WRITE // Linux 5.14
 )

@@ -9,8 +9,16 @@ import (
 // Opcodes, flags and results of io_uring that sending uses; linux/io_uring.h.
 const (
 	UringOpNop       = 0
+	UringOpSendmsg   = 9  // Linux 5.3
+	UringOpSend      = 26 // Linux 5.6
 	UringOpSendZC    = 47 // Linux 6.0
 	UringOpSendmsgZC = 48 // Linux 6.1
+
+	// Flags of UringParams.Flags.
+	UringSetupCQSize      = 1 << 3 // IORING_SETUP_CQSIZE, Linux 5.5
+	UringSetupClamp       = 1 << 4 // IORING_SETUP_CLAMP, Linux 5.6
+	UringSetupSubmitAll   = 1 << 7 // IORING_SETUP_SUBMIT_ALL, Linux 5.18
+	UringSetupCoopTaskrun = 1 << 8 // IORING_SETUP_COOP_TASKRUN, Linux 5.19
 
 	// Flags of UringSQE.Ioprio for sends.
 	UringSendFixedBuf    = 1 << 2 // IORING_RECVSEND_FIXED_BUF
@@ -26,8 +34,16 @@ const (
 
 	UringEnterGetevents = 1 // IORING_ENTER_GETEVENTS
 
-	UringRegisterBuffers = 0 // IORING_REGISTER_BUFFERS
-	UringRegisterProbe   = 8 // IORING_REGISTER_PROBE, Linux 5.6
+	UringRegisterBuffers       = 0  // IORING_REGISTER_BUFFERS
+	UringRegisterEventfd       = 4  // IORING_REGISTER_EVENTFD, Linux 5.2
+	UringRegisterProbe         = 8  // IORING_REGISTER_PROBE, Linux 5.6
+	UringRegisterBuffers2      = 15 // IORING_REGISTER_BUFFERS2, Linux 5.13
+	UringRegisterBuffersUpdate = 16 // IORING_REGISTER_BUFFERS_UPDATE, Linux 5.13
+
+	uringRegisterSparse = 1 // IORING_RSRC_REGISTER_SPARSE, Linux 5.19
+
+	uringSQOverflow        = 1 << 1 // IORING_SQ_CQ_OVERFLOW, Linux 5.8
+	uringCQEventfdDisabled = 1      // IORING_CQ_EVENTFD_DISABLED, Linux 5.8
 
 	UringOffSQRing = 0
 	UringOffSQEs   = 0x10000000
@@ -105,6 +121,7 @@ func UringSize(p *UringParams) (ring, sqes int, err error) {
 // kernel. It makes no system calls, and is for one goroutine.
 type Uring struct {
 	sqHead, sqTail, cqHead, cqTail *uint32
+	sqFlags, cqFlags               *uint32 // nil where the kernel has none
 	sqMask, cqMask                 uint32
 	array                          []uint32
 	sqes                           []UringSQE
@@ -141,6 +158,12 @@ func NewUring(p *UringParams, ring, sqes []byte) (*Uring, error) {
 	if u.sqHead == nil || u.sqTail == nil || u.cqHead == nil || u.cqTail == nil {
 		return nil, errUringLayout
 	}
+	if p.SQOff.Flags != 0 {
+		u.sqFlags = word(p.SQOff.Flags)
+	}
+	if p.CQOff.Flags != 0 {
+		u.cqFlags = word(p.CQOff.Flags)
+	}
 	return u, nil
 }
 
@@ -170,3 +193,41 @@ func (u *Uring) Pop() (UringCQE, bool) {
 	atomic.StoreUint32(u.cqHead, head+1)
 	return c, true
 }
+
+// Pending returns how many requests were pushed that the kernel has not taken.
+func (u *Uring) Pending() int {
+	return int(*u.sqTail - atomic.LoadUint32(u.sqHead))
+}
+
+// Retract takes back the requests that the kernel has not taken, and returns how
+// many they are: the last that were pushed. Nobody may be in io_uring_enter.
+func (u *Uring) Retract() int {
+	n := u.Pending()
+	atomic.StoreUint32(u.sqTail, *u.sqTail-uint32(n))
+	return n
+}
+
+// Ready reports whether there is an answer.
+func (u *Uring) Ready() bool { return *u.cqHead != atomic.LoadUint32(u.cqTail) }
+
+// Overflowed reports whether the kernel keeps answers that found no place. They
+// come with the next io_uring_enter with UringEnterGetevents.
+func (u *Uring) Overflowed() bool {
+	return u.sqFlags != nil && atomic.LoadUint32(u.sqFlags)&uringSQOverflow != 0
+}
+
+// Quiet says whether the kernel is to leave the registered eventfd alone. Before
+// Linux 5.8 it never does.
+func (u *Uring) Quiet(yes bool) {
+	if u.cqFlags == nil {
+		return
+	}
+	var v uint32
+	if yes {
+		v = uringCQEventfdDisabled
+	}
+	atomic.StoreUint32(u.cqFlags, v) // a full barrier: what is looked at next is later
+}
+
+// Tail is where the next request goes.
+func (u *Uring) Tail() *uint32 { return u.sqTail }
