@@ -39,6 +39,7 @@ type slab struct {
 	file  *os.File // of a pool of memfds
 	slots []slot
 	left  int // slots not given up; under the pool's lock
+	rings slabRings
 
 	hugetlb, transparent int64 // bytes in huge pages when it was made
 	noHuge               string

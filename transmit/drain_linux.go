@@ -133,6 +133,7 @@ func (s *Sender) await(ctx context.Context, c Completion) (Result, error) {
 		}
 		if !looked {
 			s.mu.Unlock()
+			s.lookRing()
 			s.lookNow()
 			continue
 		}
@@ -144,6 +145,7 @@ func (s *Sender) await(ctx context.Context, c Completion) (Result, error) {
 		s.mu.Unlock()
 		s.waiting.Add(1)
 		watcher.hurry(s)
+		s.hurryRing()
 		var err error
 		select {
 		case <-woken:

@@ -104,12 +104,16 @@ func (s *Sender) lendable(fd, whole, n int) int {
 		s.noteCause(MsgZerocopy, Write, z.cause, z.reason, z.err, z.expected)
 		return 0
 	}
-	if z.growing.copies() {
+	ring := s.rings()
+	if !ring && z.growing.copies() {
 		return 0
 	}
 	if !s.insists() && !z.adapt.allowed(s.k.Now) {
 		s.noteCause(MsgZerocopy, Write, "", "the kernel copied nearly all that was lent last", nil, false)
 		return 0
+	}
+	if ring {
+		return n
 	}
 	if !s.enable(fd) {
 		if z.refused {
@@ -147,13 +151,13 @@ func (s *Sender) threshold() int {
 		return s.job.least
 	}
 	switch s.o.Backend {
-	case Write, Writev, ReadWrite, MmapWrite:
+	case Write, Writev, ReadWrite, MmapWrite, IoUringSend:
 		return math.MaxInt
 	}
 	switch {
 	case s.o.Threshold > 0:
 		return s.o.Threshold
-	case s.o.Backend == MsgZerocopy:
+	case s.o.Backend == MsgZerocopy, s.o.Backend == IoUringSendZC:
 		return 1
 	}
 	return DefaultThreshold // of other backends, too, which are for files
@@ -161,7 +165,9 @@ func (s *Sender) threshold() int {
 
 // insists reports whether lending was asked for by name, so that copies that the
 // kernel makes are no reason against it.
-func (s *Sender) insists() bool { return s.job.least > 0 || s.o.Backend == MsgZerocopy }
+func (s *Sender) insists() bool {
+	return s.job.least > 0 || s.o.Backend == MsgZerocopy || s.o.Backend == IoUringSendZC
+}
 
 // lend sends n bytes of the next part with MSG_ZEROCOPY.
 func (s *Sender) lend(fd, n int) verdict {

@@ -204,6 +204,9 @@ func (p *Pool) drop(s *slot, spoiled bool) {
 	s.dead = true
 	b.left--
 	var err error
+	if b.left == 0 || spoiled {
+		b.rings.leave(b.mem)
+	}
 	switch {
 	case b.left == 0:
 		err = p.arena.unmap(b)

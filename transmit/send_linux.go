@@ -88,6 +88,7 @@ func (s *Sender) SendBuffer(ctx context.Context, b Buffer) (Completion, error) {
 		return Completion{}, err
 	}
 	s.job.parts, s.job.loan = append(s.job.parts[:0], b.Bytes()), memory
+	s.registerBuffer(memory)
 	return s.transfer(ctx)
 }
 
@@ -147,11 +148,18 @@ func (s *Sender) transfer(ctx context.Context) (Completion, error) {
 	}
 	clear(j.parts)
 	j.rest = nil
+	if s.ru != nil {
+		s.ru.fixed, s.ru.why = -1, nil
+	}
 	switch s.endPages(); {
 	case 2*s.vm.moved > j.result.Bytes:
 		way = Vmsplice
 	case j.lent > j.result.PlainBytes:
-		way = MsgZerocopy
+		if way = MsgZerocopy; s.ru != nil && 2*s.ru.lent > j.lent {
+			way = IoUringSendZC
+		}
+	case s.ru != nil && 2*s.ru.plain > j.result.PlainBytes:
+		way = IoUringSend
 	}
 	return s.close(way)
 }
@@ -164,6 +172,9 @@ func (s *Sender) open() error {
 		return fmt.Errorf("transmit: %w", net.ErrClosed)
 	}
 	j := &s.job
+	if s.ru != nil {
+		s.ru.lent, s.ru.plain = 0, 0
+	}
 	j.entry, j.result, j.lent, j.whole, j.plain, j.more, j.shared, j.err = s.led.open(), Result{}, 0, 0, 0, false, false, nil
 	return nil
 }
@@ -183,9 +194,12 @@ func (s *Sender) close(way Backend) (Completion, error) {
 	gate := j.lent > 0 && (s.kind != kindUDP || !way.Notifies())
 	s.led.entries[j.entry].shared = j.shared
 	s.led.close(j.entry, j.result, s.sent.Load(), gate)
-	watch := s.led.out > 0
+	watch, soon := s.led.out > 0, s.ru != nil && len(s.led.gated) > 0
 	s.mu.Unlock()
-	if watch {
+	switch {
+	case soon:
+		watcher.lookBy(s, s.k.Now().Add(lookEvery)) // it may wait for a ring's signal
+	case watch:
 		watcher.follow(s)
 	}
 	s.tell()
@@ -285,6 +299,12 @@ func (s *Sender) sendMemory(fd int) verdict {
 	if s.led.ids.n >= s.reapFrom || s.zc.fullAt > 0 {
 		s.drainLocked(fd)
 	}
+	if s.ru != nil && j.plain == 0 {
+		s.ru.askPeer(s, fd)
+		if k := s.ringRun(fd); k > 0 {
+			return s.lendRing(fd, k)
+		}
+	}
 	j.whole = max(j.whole, len(j.rest[0]))
 	if j.plain == 0 {
 		if n := s.lendable(fd, j.whole, len(j.rest[0])); n > 0 {
@@ -322,7 +342,14 @@ func (s *Sender) copyOut(fd, most int) verdict {
 	if k < len(j.rest) || j.follows {
 		flags |= sys.MsgMore
 	}
-	n, e := s.write(fd, k, most, flags)
+	var n int
+	e := syscall.ENOSYS
+	if s.copiesByRing() {
+		n, e = s.copyRing(fd, k, most, flags)
+	}
+	if e == syscall.ENOSYS {
+		n, e = s.write(fd, k, most, flags)
+	}
 	switch e {
 	case 0:
 		j.more = flags&sys.MsgMore != 0

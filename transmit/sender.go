@@ -13,9 +13,15 @@ type Options struct {
 	// the environment asks for a backend (see [Environment]).
 	Backend Backend
 
+	// Ring makes memory that is lent go through an io_uring that many connections
+	// share, where the backend does not say otherwise. Where the ring is refused
+	// MSG_ZEROCOPY goes on. What is smaller than Threshold and next to what is lent
+	// is lent with it.
+	Ring *Ring
+
 	// Threshold is the size in bytes from which memory is lent to the kernel
-	// instead of copied; 0 is [DefaultThreshold], or 1 with the backend
-	// msg_zerocopy. Parts of a vectored send count one by one.
+	// instead of copied; 0 is [DefaultThreshold], or 1 with the backends
+	// msg_zerocopy and io_uring_send_zc. Parts of a vectored send count one by one.
 	Threshold int
 
 	// SegmentBytes makes a UDP send longer than it leave as datagrams of that many
@@ -80,10 +86,10 @@ type Stats struct {
 	Bytes      int64
 	PlainBytes int64 // copied by the calls themselves
 
-	ZerocopySends int64 // calls with MSG_ZEROCOPY that the kernel took
+	ZerocopySends int64 // sends with MSG_ZEROCOPY or SEND_ZC that the kernel took
 	Notified      int64 // of these, the kernel let go of the memory
 	CopiedSends   int64 // of these, the kernel said it copied; as it merges notifications, not exact
-	NoBufferSpace int64 // ENOBUFS: locked memory or option memory ran out
+	NoBufferSpace int64 // ENOBUFS, ENOMEM: locked memory or option memory ran out
 
 	Outstanding      int   // transfers whose memory the kernel holds
 	OutstandingBytes int64 // of these

@@ -40,6 +40,7 @@ type Sender struct {
 	ctx  watch
 	file *fileSend // the file that is under way, nil if there never was one
 	vm   vmsend
+	ru   *ringUse // nil without a ring
 
 	unyielded int64         // bytes since the scheduler ran, of who holds the token
 	sent      atomic.Uint64 // bytes of the stream that were taken from us
@@ -105,6 +106,7 @@ func newSender(c syscall.Conn, o Options, k *socketCalls) (*Sender, error) {
 	s.turn <- struct{}{}
 	s.step, s.reap, s.memory, s.datagram = s.attempt, s.drain, s.sendMemory, s.sendDatagram
 	s.pages = s.sendPages
+	s.joinRing()
 	s.try = func(fd uintptr) bool { s.attempt(fd); return true }
 	ctl := raw.Control(func(fd uintptr) { err = s.identify(int(fd)) })
 	if err := errors.Join(ctl, err); err != nil {

@@ -203,6 +203,8 @@ func (w *completions) look(s *Sender) {
 	switch {
 	case sending:
 		p.due = now.Add(lookEvery)
+	case gated == 0 && left == 0 && s.flying():
+		p.due = now.Add(lookArmed) // the ring tells
 	case left > 0 && gated == 0 && p.turns < patience && (p.armed || w.arm(s)):
 		p.due = now.Add(lookArmed)
 	case waiting:

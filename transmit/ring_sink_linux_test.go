@@ -1,0 +1,102 @@
+package transmit_test
+
+import (
+	"testing"
+
+	"github.com/zcprobe/zcprobe/transmit"
+)
+
+// newRing returns a ring that the test closes when its Senders are closed.
+func newRing(t testing.TB, o transmit.RingOptions) *transmit.Ring {
+	t.Helper()
+	r, err := transmit.NewRing(o)
+	if err != nil {
+		t.Skipf("needs io_uring: %v", err)
+	}
+	if err := r.ZeroCopy(); err != nil {
+		t.Skipf("needs SEND_ZC: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(t.Context()); err != nil && t.Context().Err() == nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// TestRingUncopied sends on a path without a copy: every notification says so, and
+// all memory comes back, from a pool of which all buffers are in flight at times.
+func TestRingUncopied(t *testing.T) {
+	const sends, size = 200, 256 << 10
+	sink := newSink(t)
+	for _, c := range []struct {
+		name, network string
+		pool          transmit.PoolOptions
+		vector        bool
+	}{
+		{name: "registered", network: "tcp4"},
+		{name: "registered, huge pages", network: "tcp6", pool: transmit.PoolOptions{Huge: true}},
+		{name: "memfd, not registered", network: "tcp4", pool: transmit.PoolOptions{Memfd: true}},
+		{name: "vector", network: "tcp4", vector: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRing(t, transmit.RingOptions{})
+			told := 0
+			s := sinkSender(t, sink, c.network, transmit.Options{Ring: r, OnDowngrade: func(d *transmit.Downgrade) { told++; t.Log(d) }})
+			c.pool.BufferBytes, c.pool.MaxBytes = size, 16*size
+			pool, err := transmit.NewPool(c.pool)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var last transmit.Completion
+			for i := range sends {
+				b, err := pool.Get(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.Bytes()[0] = byte(i)
+				if c.vector {
+					p := b.Bytes()
+					last, err = s.Sendv(t.Context(), p[:100], p[100:100000], p[100000:100001], p[100001:])
+					if err == nil {
+						_, err = last.Wait(t.Context())
+					}
+				} else {
+					last, err = s.SendBuffer(t.Context(), b)
+				}
+				b.Release()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			res, err := last.Wait(t.Context())
+			if err != nil || res.Reported != transmit.Uncopied || res.Backend != transmit.IoUringSendZC || res.PlainBytes != 0 {
+				t.Errorf("%+v, %v", res, err)
+			}
+			if err := s.Drain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			st := s.Stats()
+			if st.CopiedSends != 0 || st.Notified != st.ZerocopySends || st.PlainBytes != 0 || st.Bytes != sends*size || st.Outstanding != 0 || told > 0 {
+				t.Errorf("%+v", st)
+			}
+			rs := r.Stats()
+			t.Logf("%+v", rs)
+			if rs.InFlight != 0 || rs.Sends != st.ZerocopySends || rs.Notified != rs.Sends || rs.Copied != 0 {
+				t.Errorf("%+v", rs)
+			}
+			if registered := rs.Buffers > 0; registered != (!c.pool.Memfd && !c.vector) {
+				t.Errorf("%d pieces are registered", rs.Buffers)
+			}
+			if _, err := s.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if err := pool.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if n := r.Stats().Buffers; n != 0 {
+				t.Errorf("%d pieces are registered of a pool that is no more", n)
+			}
+		})
+	}
+}
