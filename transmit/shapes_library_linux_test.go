@@ -3,9 +3,12 @@ package transmit_test
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
+	"net/http"
 
 	"github.com/zcprobe/zcprobe/transmit"
+	"github.com/zcprobe/zcprobe/transmit/zchttp"
 )
 
 // thisLibrary is the standard library with the change that a shape names.
@@ -14,13 +17,31 @@ func thisLibrary(s shape) library {
 	switch s.with {
 	case "Wrap":
 		l.wrap = wrap
-	case "WrapListener":
-		l.listen = func(l net.Listener) net.Listener { return wrapping{l} }
 	case "Copy":
 		l.copy = func(dst io.Writer, src io.Reader) (int64, error) {
 			r, err := transmit.Copy(dst, src)
 			return r.Bytes, err
 		}
+	case "WrapListener":
+		l.listen = listen
+	case "zchttp.Copy":
+		l.listen, l.web.copy = listen, zchttp.Copy
+	case "zchttp.ServeContent":
+		l.listen, l.web.context, l.content = listen, zchttp.ConnContext, zchttp.ServeContent
+	case "zchttp.FileServer":
+		l.listen, l.web.context = listen, zchttp.ConnContext
+		l.fileServer = func(root fs.FS) http.Handler { return zchttp.FileServer(root, zchttp.Options{}) }
+	case "zchttp.Wrap":
+		l.listen = listen
+		l.writer = func(w http.ResponseWriter) http.ResponseWriter { return zchttp.Wrap(w) }
+	case vouching:
+		l.listen = listen
+		l.writer = func(w http.ResponseWriter) http.ResponseWriter {
+			return zchttp.Wrap(w, func(http.ResponseWriter) bool { return true })
+		}
+	case "zchttp.Recorder":
+		l.listen = listen
+		l.counter = func(w http.ResponseWriter) http.ResponseWriter { return zchttp.NewRecorder(w) }
 	default:
 		panic(fmt.Sprintf("nobody knows how to run a shape with %s", s.with))
 	}
@@ -35,13 +56,4 @@ func wrap(c net.Conn) net.Conn {
 	return w
 }
 
-// wrapping wraps what it accepts.
-type wrapping struct{ net.Listener }
-
-func (l wrapping) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return wrap(c), nil
-}
+func listen(l net.Listener) net.Listener { return transmit.WrapListener(l, transmit.ConnOptions{}) }

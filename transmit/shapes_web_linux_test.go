@@ -24,6 +24,7 @@ import (
 type web struct {
 	context    func(context.Context, net.Conn) context.Context
 	writer     func(http.ResponseWriter) http.ResponseWriter
+	counter    func(http.ResponseWriter) http.ResponseWriter // that knows status and length
 	copy       func(http.ResponseWriter, io.Reader) (int64, error)
 	fileServer func(fs.FS) http.Handler
 	content    func(w http.ResponseWriter, r *http.Request, name string, at time.Time, c io.ReadSeeker)
@@ -33,6 +34,7 @@ type web struct {
 var plainWeb = web{
 	context:    func(ctx context.Context, _ net.Conn) context.Context { return ctx },
 	writer:     func(w http.ResponseWriter) http.ResponseWriter { return w },
+	counter:    func(w http.ResponseWriter) http.ResponseWriter { return hiding{w} },
 	copy:       func(w http.ResponseWriter, r io.Reader) (int64, error) { return io.Copy(w, r) },
 	fileServer: http.FileServerFS,
 	content:    http.ServeContent,
@@ -49,9 +51,12 @@ type (
 func (w unwraps) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (passesOn) PassThrough() bool            { return true }
 
+// vouching is zchttp.Wrap with a function that says which wrappers may be gone round.
+const vouching = "zchttp.Wrap, vouched for"
+
 const (
 	whyHiding  = "a wrapper without Unwrap may look at the bytes, and nobody can go round it (see zchttp on wrappers)"
-	whyUnwrap  = "Unwrap does not say that the body may go round: it may be hashed or compressed there. PassThrough does (see zchttp)"
+	whyUnwrap  = "Unwrap does not say that the body may go round: it may be hashed or compressed there. PassThrough does, or who calls Wrap may vouch for it (see zchttp)"
 	whyTimeout = "the whole body is kept in memory until the handler returns"
 	whyHTTPS   = "crypto/tls encrypts in memory"
 	whyHTTP2   = "HTTP/2 cuts bodies in frames of its own, and crypto/tls encrypts them in memory"
@@ -113,6 +118,10 @@ var webShapes = []shape{
 		handler: serveFile(func(w http.ResponseWriter) http.ResponseWriter { return hiding{w} })}.make},
 	{name: "http.ServeFile through a wrapper with Unwrap", with: "zchttp.Wrap", why: whyUnwrap, make: visit{
 		handler: serveFile(func(w http.ResponseWriter) http.ResponseWriter { return unwraps{w} })}.make},
+	{name: "http.ServeFile through a wrapper with Unwrap", with: vouching, make: visit{
+		handler: serveFile(func(w http.ResponseWriter) http.ResponseWriter { return unwraps{w} })}.make},
+	{name: "http.ServeFile through a wrapper that counts", with: "zchttp.Recorder", make: visit{
+		handler: func(s *stage, f *os.File) http.Handler { return serveFile(s.counter)(s, f) }}.make},
 	{name: "http.ServeFile through a wrapper with PassThrough", with: "zchttp.Wrap", make: visit{
 		handler: serveFile(func(w http.ResponseWriter) http.ResponseWriter { return passesOn{unwraps{w}} })}.make},
 	{name: "http.TimeoutHandler(ServeFile)", with: "WrapListener", why: whyTimeout, make: visit{
