@@ -360,7 +360,9 @@ func (x *copying) loop(r io.Reader, most int64) (n int64, err error) {
 	n, err = x.loopWith(r, *buf, most)
 	copyBuffers.Put(buf)
 	if x.told {
-		x.came(fmt.Sprintf("%T", r))
+		if x.source == "" {
+			x.came(fmt.Sprintf("%T", r))
+		}
 		x.took(n, ReadWrite, "copy-loop", x.whyLoop(r))
 	}
 	return n, err
@@ -406,6 +408,9 @@ func (x *copying) whyLoop(r io.Reader) string {
 		if m := &x.moved[i]; m.Backend == ReadWrite && m.reason != "" {
 			return m.reason
 		}
+	}
+	if w, ok := x.to.(writerSink); ok {
+		return fmt.Sprintf("a %T may look at the bytes that are written to it", w.Writer)
 	}
 	switch r.(type) {
 	case *os.File, *net.TCPConn, *net.UnixConn:

@@ -110,6 +110,19 @@ func senderError(err error) error {
 	return callError("sendfile", err)
 }
 
+// appendReason is why the kernel neither splices nor copies to a file.
+const appendReason = "the target is open with O_APPEND"
+
+func (f *fileSink) appends() bool {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	var flags int
+	cerr := raw.Control(func(fd uintptr) { flags, err = kernelCalls().StatusFlags(int(fd)) })
+	return cerr == nil && err == nil && flags&sys.OpenAppend != 0
+}
+
 // takeFile copies from file to file in the kernel.
 func (f *fileSink) takeFile(x *copying, src *os.File, at, most int64) (n int64, done bool, err error) {
 	from, fromErr := src.Stat()
@@ -153,7 +166,11 @@ func (f *fileSink) takeFile(x *copying, src *os.File, at, most int64) (n int64, 
 			if done = n > 0; done {
 				err = callError("copy_file_range", cerr)
 			} else {
-				x.add(Result{Backend: ReadWrite, Cause: "fast-path-refused"}, innermost(cerr).Error())
+				reason := "the kernel does not copy between the two"
+				if f.appends() {
+					reason = appendReason
+				}
+				x.add(Result{Backend: ReadWrite, Cause: "fast-path-refused"}, reason)
 			}
 			break
 		}

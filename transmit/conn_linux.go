@@ -40,6 +40,7 @@ type fileCopy struct {
 	at   int64  // offset, if off is it
 	off  *int64 // nil: the file's own position
 	most int64
+	size int64 // of the file
 	sent int64
 	err  error
 	look fileLook
@@ -73,7 +74,7 @@ func (c *Conn) takeFile(x *copying, f *os.File, at, most int64) (int64, bool, er
 	if err != nil {
 		return 0, false, nil // reading says so better
 	}
-	x.conn, x.k, x.sent, x.most, x.err, x.look, x.direct = c, c.stream.calls, 0, most, nil, lookSend, false
+	x.conn, x.k, x.sent, x.most, x.err, x.look, x.direct, x.size = c, c.stream.calls, 0, most, nil, lookSend, false, noEnd
 	if x.off = nil; at >= 0 {
 		x.at, x.off = at, &x.at
 	}
@@ -140,6 +141,7 @@ func (x *copying) sendSource(fd uintptr) bool {
 			x.look = lookRead
 			return true
 		}
+		x.size = st.Size
 		if x.conn.stream.stale(x.src, st.Device) {
 			x.look = lookStale
 			return true
@@ -162,6 +164,20 @@ func (x *copying) sendSource(fd uintptr) bool {
 	return true
 }
 
+// whole reports whether all of the file was sent, from its start to its end as it is
+// now. To look is cheaper than a call that finds nothing more.
+func (x *copying) whole() bool {
+	if x.sent != x.size {
+		return false
+	}
+	st, err := x.k.Fstat(x.src)
+	if err != nil || st.Size > x.size {
+		x.size = noEnd
+		return false
+	}
+	return true
+}
+
 // stale is stalePages with the answer kept for the last device.
 func (s *connStream) stale(fd int, device uint64) bool {
 	if known := s.device.Load(); known>>2 == device && known&2 != 0 {
@@ -179,10 +195,16 @@ func (s *connStream) stale(fd int, device uint64) bool {
 // calls it again when there is room.
 func (x *copying) sendPiece(fd uintptr) bool {
 	for x.sent < x.most {
-		ask := int(min(x.most-x.sent, pieceBytes))
-		n, err := x.k.Sendfile(int(fd), x.src, x.off, ask)
+		if x.whole() {
+			return true
+		}
+		// Never more than the file has, where it is sent from its start: kernels before
+		// 6.5 keep the last packet back for what does not come (splice_direct_to_actor).
+		ask := min(x.most, x.size) - x.sent
+		n, err := x.k.Sendfile(int(fd), x.src, x.off, int(min(ask, pieceBytes)))
 		switch {
 		case err == nil && n == 0:
+			x.push(int(fd))
 			return true
 		case err == nil:
 			x.sent += int64(n)
@@ -206,6 +228,17 @@ func callError(call string, err error) error {
 		return os.NewSyscallError(call, err)
 	}
 	return err
+}
+
+// push sends what the kernel may keep back, before Linux 6.5, as more was asked for
+// than the file had. An application that corked the connection wants that.
+func (x *copying) push(fd int) {
+	if x.sent == 0 || x.conn.kind != "tcp" {
+		return
+	}
+	if on, err := x.k.GetsockoptInt(fd, sys.SolTCP, sys.TCPNoDelay); err == nil && on != 0 {
+		_ = x.k.SetsockoptInt(fd, sys.SolTCP, sys.TCPNoDelay, 1) // then it goes out a little later
+	}
 }
 
 // innermost returns what is wrong without where.
@@ -253,6 +286,9 @@ func (x *copying) relay(dst syscall.Conn, src io.Reader, most int64, o RelayOpti
 	x.lost += lost
 	if x.told {
 		reason := downs.reason(res.Cause)
+		if f, ok := x.to.(*fileSink); ok && res.Cause == "fast-path-refused" && f.appends() {
+			reason = appendReason
+		}
 		if res.Backend == ReadWrite && reason == "" {
 			if res.Cause = "small-splice"; most > smallRelay {
 				res.Cause = "copy-loop"

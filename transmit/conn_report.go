@@ -113,12 +113,13 @@ func open(w io.Writer) io.Writer {
 func Copy(dst io.Writer, src io.Reader) (CopyReport, error) {
 	var x *copying
 	var c *Conn
-	var downs downgrades
+	quiet := Options{OnDowngrade: func(*Downgrade) {}} // the report tells it
+	downs := downgrades{o: quiet}
 	switch to := open(dst).(type) {
 	case *Conn:
 		c, x = to, newCopying(to, true)
 	case *net.TCPConn, *net.UnixConn:
-		p, err := Wrap(to.(net.Conn), ConnOptions{})
+		p, err := Wrap(to.(net.Conn), ConnOptions{Sender: quiet})
 		if err == nil {
 			c, x = p, newCopying(p, true)
 		}
