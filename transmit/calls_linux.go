@@ -28,6 +28,8 @@ type calls struct {
 	Reopen        func(fd, flags int) (int, error)
 	GetsockoptInt func(fd, level, option int) (int, error)
 	SetsockoptInt func(fd, level, option, value int) error
+	SockoptBytes  func(fd, level, option int, value []byte) (int, error)
+	Sendmsg       sendmsg
 	Poll          func(fd int, events int16, timeoutMS int) (int16, error)
 	Close         func(fd int) error
 
@@ -57,6 +59,8 @@ var kernel = calls{
 	Reopen:        sys.Reopen,
 	GetsockoptInt: sys.GetsockoptInt,
 	SetsockoptInt: sys.SetsockoptInt,
+	SockoptBytes:  sys.GetsockoptBytes,
+	Sendmsg:       sys.TrySendmsg,
 	Poll:          sys.Poll,
 	Close:         sys.Close,
 	memoryCalls:   kernelMemory,

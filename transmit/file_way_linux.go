@@ -25,7 +25,10 @@ func (fs *fileSend) choose(s *Sender) {
 	if fs.way = s.firstWay(); fs.refused.has(fs.way) {
 		fs.way = fs.next(fs.way)
 	}
-	if !fs.way.Copies() && !fs.o.Immutable && s.near.unknown(s.k) {
+	switch {
+	case s.tls.on:
+		s.chooseEncrypted()
+	case !fs.way.Copies() && !fs.o.Immutable && s.near.unknown(s.k):
 		s.copyNear()
 	}
 	if fs.way == MmapZerocopy || fs.way == MmapWrite {

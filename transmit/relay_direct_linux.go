@@ -97,6 +97,9 @@ func (r *relay) uncork() error {
 	}
 	r.corked = false
 	return r.hold(&r.dst, func(fd uintptr) bool {
+		if encrypted(r.calls, int(fd)) {
+			closeRecord(r.calls.Sendmsg, int(fd))
+		}
 		if on, err := r.calls.GetsockoptInt(int(fd), sys.SolTCP, sys.TCPNoDelay); err == nil && on != 0 {
 			// Not a TCP socket, or gone: then nothing is held back.
 			_ = r.calls.SetsockoptInt(int(fd), sys.SolTCP, sys.TCPNoDelay, 1)

@@ -281,6 +281,9 @@ func (s *Sender) flush() {
 
 func (s *Sender) flushFD(fd int) {
 	if s.job.more && s.kind == kindTCP {
+		if s.tls.on {
+			closeRecord(s.k.Sendmsg, fd)
+		}
 		// Taking the cork out, even where none is in, sends what MSG_MORE kept back
 		// (__tcp_sock_set_cork). Where that fails the kernel does it in 200 ms.
 		_ = s.k.SetInt(fd, sys.SolTCP, sys.TCPCork, 0)

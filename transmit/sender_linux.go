@@ -33,6 +33,7 @@ type Sender struct {
 	kind  kind
 	to    target // if it is an *os.File
 	near  near   // if the peer is on this machine
+	tls   encryption
 	o     Options
 
 	turn chan struct{} // who holds the token sends
@@ -152,8 +153,10 @@ func (s *Sender) identify(fd int) error {
 	}
 	if s.kind == kindTCP {
 		s.near.look(s.conn)
+		s.lookTLS(fd)
 	}
 	switch {
+	case s.tls.on: // nothing is lent
 	case domain == sys.AFUnix:
 		s.zc.refuse("non-zc-proto", "unix sockets take no MSG_ZEROCOPY", nil)
 	case proto == sys.ProtoMPTCP:

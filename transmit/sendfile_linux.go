@@ -286,8 +286,9 @@ func (s *Sender) took(n int) {
 	s.zc.growing.copied(n) // as good as: it does not notify either
 	if s.to.refers() {
 		j.lent += int64(n)
-		j.shared = !s.file.o.Immutable
-	} else {
+		j.shared = !s.file.o.Immutable && !s.tls.on
+	}
+	if !s.to.refers() || s.tls.copies() {
 		j.result.PlainBytes += int64(n)
 	}
 	s.file.advance(n)

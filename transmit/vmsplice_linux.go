@@ -22,6 +22,11 @@ func (s *Sender) vmsplices() bool {
 	if s.o.Backend != Vmsplice || s.vm.refused || s.kind.datagrams() {
 		return false
 	}
+	if s.tls.on { // which reads memory in place by itself
+		id, reason := s.tls.cause()
+		s.noteCause(Vmsplice, Write, id, reason, nil, true)
+		return false
+	}
 	return s.kind != kindFile || s.to.kind == sys.ModeFIFO && !s.to.blocking
 }
 

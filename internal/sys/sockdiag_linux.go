@@ -22,23 +22,32 @@ type TCPSocket struct {
 // network namespace that the thread is in; sock_diag(7). ENOENT: there is none. If
 // only one listens at the local end it is that one.
 func FindTCP(local, remote netip.AddrPort) (TCPSocket, error) {
+	var b [diagMost]byte
+	n, err := askTCP(b[:], local, remote)
+	if err != nil {
+		return TCPSocket{}, err
+	}
+	s, err := tcpDiagReply(b[:n])
+	return s, Wrap("inet_diag", err)
+}
+
+// diagMost is as long as an answer is read; it has 72 bytes and a few attributes.
+const diagMost = 512
+
+// askTCP reads the kernel's answer about the TCP socket with the given ends.
+func askTCP(b []byte, local, remote netip.AddrPort) (int, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
-		return TCPSocket{}, Wrap("socket NETLINK_SOCK_DIAG", err)
+		return 0, Wrap("socket NETLINK_SOCK_DIAG", err)
 	}
 	defer unix.Close(fd)
 	// The kernel answers before write returns; nothing is waited for.
 	request := tcpDiagRequest(local, remote)
 	if _, err := unix.Write(fd, request[:]); err != nil {
-		return TCPSocket{}, Wrap("write NETLINK_SOCK_DIAG", err)
+		return 0, Wrap("write NETLINK_SOCK_DIAG", err)
 	}
-	var b [512]byte
-	n, err := unix.Read(fd, b[:])
-	if err != nil {
-		return TCPSocket{}, Wrap("read NETLINK_SOCK_DIAG", err)
-	}
-	s, err := tcpDiagReply(b[:n])
-	return s, Wrap("inet_diag", err)
+	n, err := unix.Read(fd, b)
+	return n, Wrap("read NETLINK_SOCK_DIAG", err)
 }
 
 const (

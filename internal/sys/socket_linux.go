@@ -170,9 +170,15 @@ func SetsockoptInt(fd, level, option, value int) error {
 	return Wrap("setsockopt", unix.SetsockoptInt(fd, level, option, value))
 }
 
-// SetsockoptBytes sets an option that is a string or structure.
+// SetsockoptBytes sets an option that is a string or structure. No copy of it, which
+// may be a key, is left in memory.
 func SetsockoptBytes(fd, level, option int, value []byte) error {
-	return Wrap("setsockopt", unix.SetsockoptString(fd, level, option, string(value)))
+	_, _, e := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option),
+		uintptr(unsafe.Pointer(unsafe.SliceData(value))), uintptr(len(value)), 0)
+	if e != 0 {
+		return Wrap("setsockopt", e)
+	}
+	return nil
 }
 
 // SetLingerReset makes close(2) reset a TCP connection, so that it leaves no
