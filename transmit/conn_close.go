@@ -6,6 +6,12 @@ import (
 	"time"
 )
 
+// reset closes the connection so that the peer sees that it is no end.
+func (c *Conn) reset() {
+	_ = c.SetLinger(0) // a unix connection has none, and ends early
+	_ = c.Close()      // or was closed
+}
+
 // Close closes the connection. It never waits. Where the kernel still holds memory
 // that was lent, the connection is shut down for writing, so that the peer sees the
 // end after the last byte, and closed when the memory is back or Options.DrainTimeout

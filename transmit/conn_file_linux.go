@@ -86,16 +86,51 @@ func (c *Conn) sendRange(x *copying, s *Sender, f *os.File, off, most int64) (n 
 	} else {
 		want = most // of what has no size
 	}
-	done, err := s.SendFile(context.Background(), f, off, want, x.options(c))
+	o := x.options(c)
+	if size := st.Size(); c.maps(s, &o) && size > off {
+		want = tailApart(&o, min(most, size-off))
+	}
+	done, err := s.SendFile(context.Background(), f, off, want, o)
 	n = done.Bytes()
 	x.add(done.sent, c.downs.reason(done.sent.Cause))
-	if t, ok := errors.AsType[*TruncatedError](err); ok && t.ZeroBytes == 0 {
-		return n, false, nil // to a copy that is its end
+	if t, ok := errors.AsType[*TruncatedError](err); ok {
+		if t.ZeroBytes == 0 {
+			return n, false, nil // to a copy that is its end
+		}
+		// Zeros that never were in the file may be the end of what the peer waits for,
+		// and who copies may not look at errors, as net/http does not.
+		c.reset()
 	}
 	if err != nil {
 		return n, false, senderError(err)
 	}
 	return n, n > 0 && st.Size() > 0, nil
+}
+
+// maps reports whether the Sender may lend a mapping of the file.
+func (c *Conn) maps(s *Sender, o *FileOptions) bool {
+	way := o.Backend
+	if way == "" {
+		way = c.o.Sender.Backend
+	}
+	if way != MmapZerocopy && (way != "" || o.Mappings == nil && o.Mapping.region == nil) {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.zc.refused
+}
+
+// tailApart returns how many of the bytes that are left of a range go first, and has
+// the last be copied. If a file is made shorter by less than a page while it is lent,
+// the page that has its end has zeros after it, all of the range is sent, and nothing
+// tells the peer. Read at last, the end is what was there, or it is missing.
+func tailApart(o *FileOptions, left int64) int64 {
+	if left <= smallFile {
+		o.Backend, o.Mappings, o.Mapping = ReadWrite, nil, Mapping{}
+		return left
+	}
+	return left - smallFile
 }
 
 // senderError keeps errors of the library as they are, and gives those of calls the

@@ -39,7 +39,9 @@ func (c *Conn) copyError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if c.closed.Load() {
+	if t, ok := errors.AsType[*TruncatedError](err); ok {
+		err = t // what the connection was closed for
+	} else if c.closed.Load() {
 		err = net.ErrClosed
 	} else if c.kind != "tcp" {
 		return err // a unix connection has no ReadFrom that would wrap it
