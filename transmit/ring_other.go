@@ -29,3 +29,17 @@ func (r *Ring) ZeroCopy() error { return errors.ErrUnsupported }
 type slabRings struct{}
 
 func (slabRings) leave([]byte) {}
+
+type (
+	batch     struct{}
+	batchSend struct{}
+)
+
+// NewBatch makes a Batch that sends one after another.
+func (r *Ring) NewBatch() *Batch { return &Batch{} }
+
+func (b *Batch) flush(ctx context.Context) {
+	for _, it := range b.items[:b.n] {
+		it.send(ctx)
+	}
+}

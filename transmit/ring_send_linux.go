@@ -189,7 +189,7 @@ func (s *Sender) ringAnswer(q *request, n int) verdict {
 func (s *Sender) ringRefused(q *request, n int) verdict {
 	j, e := &s.job, syscall.Errno(-q.res)
 	if q.refused != nil {
-		return s.ringUnusable(q.refused)
+		return s.ringUnusable(q.refused, n)
 	}
 	err := sys.Wrap("io_uring send", e)
 	switch {
@@ -221,10 +221,10 @@ func (s *Sender) ringRefused(q *request, n int) verdict {
 const ringPause = time.Second
 
 // ringUnusable decides what to do about a request that was not made.
-func (s *Sender) ringUnusable(err error) verdict {
+func (s *Sender) ringUnusable(err error, n int) verdict {
 	if errors.Is(err, errRingFull) {
-		s.ru.paused = s.k.Now().Add(ringFull)
-		s.noteCause(IoUringSendZC, MsgZerocopy, "fast-path-refused", "the ring has as many sends in flight as it may", err, false)
+		s.job.plain = n
+		s.noteCause(IoUringSendZC, Write, "fast-path-refused", "the ring has as many sends in flight as it may", err, false)
 		return goOn
 	}
 	reason := "the ring cannot be used any more"
@@ -234,9 +234,6 @@ func (s *Sender) ringUnusable(err error) verdict {
 	s.refuseRing("fast-path-refused", reason, sys.Wrap("io_uring_enter", err))
 	return goOn
 }
-
-// ringFull is after which time a full ring is tried again.
-const ringFull = 10 * time.Millisecond
 
 // landed takes in a notification, and reports whether transfers wait for the peer.
 func (s *Sender) landed(l *landing) bool {
@@ -266,27 +263,41 @@ func (s *Sender) landed(l *landing) bool {
 // was asked for by name. The lock is held, and let go in the meantime. ENOSYS says
 // that the ring is not to be used.
 func (s *Sender) copyRing(fd, k, most, flags int) (int, syscall.Errno) {
+	q, _ := s.copyRequest(fd, k, most, flags)
+	s.mu.Unlock()
+	s.ru.r.submit(&s.ru.w, q)
+	s.mu.Lock()
+	return s.copyAnswer(q)
+}
+
+// copyRequest makes a request to copy the first k parts, most bytes of them: n.
+func (s *Sender) copyRequest(fd, k, most, flags int) (q *request, n int) {
 	j, u := &s.job, s.ru
-	q := &u.req
+	q = &u.req
 	q.sqe = sys.UringSQE{Opcode: sys.UringOpSend, Fd: int32(fd), OpFlags: uint32(flags)}
 	q.s, q.item, q.gen = s, j.entry, s.led.entries[j.entry].gen
 	if k == 1 {
 		p := j.rest[0]
-		q.sqe.SetBuffer(p[:min(len(p), most, mostRequest)])
-	} else {
-		j.iov = j.iov[:0]
-		for _, p := range j.rest[:k] {
-			p = p[:min(len(p), most)]
-			j.iov = sys.AppendIovec(j.iov, p)
-			most -= len(p)
-		}
-		q.sqe.Opcode = sys.UringOpSendmsg
-		u.msg.Set(j.iov, nil)
-		q.sqe.SetMessage(&u.msg)
+		p = p[:min(len(p), most, mostRequest)]
+		q.sqe.SetBuffer(p)
+		return q, len(p)
 	}
-	s.mu.Unlock()
-	u.r.submit(&u.w, q)
-	s.mu.Lock()
+	j.iov = j.iov[:0]
+	for _, p := range j.rest[:k] {
+		p = p[:min(len(p), most)]
+		j.iov = sys.AppendIovec(j.iov, p)
+		most -= len(p)
+		n += len(p)
+	}
+	q.sqe.Opcode = sys.UringOpSendmsg
+	u.msg.Set(j.iov, nil)
+	q.sqe.SetMessage(&u.msg)
+	return q, n
+}
+
+// copyAnswer takes in what became of a request to copy.
+func (s *Sender) copyAnswer(q *request) (int, syscall.Errno) {
+	j, u := &s.job, s.ru
 	clear(j.iov)
 	runtime.KeepAlive(j.rest)
 	switch {

@@ -1,7 +1,10 @@
 package transmit_test
 
 import (
+	"context"
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/zcprobe/zcprobe/transmit"
 )
@@ -98,5 +101,99 @@ func TestRingUncopied(t *testing.T) {
 				t.Errorf("%d pieces are registered of a pool that is no more", n)
 			}
 		})
+	}
+}
+
+// TestRingHeld closes what sends while the peer acknowledges nothing, and the ring.
+func TestRingHeld(t *testing.T) {
+	sink := newSink(t)
+	r := newRing(t, transmit.RingOptions{})
+	pool, err := transmit.NewPool(transmit.PoolOptions{BufferBytes: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(s *transmit.Sender) transmit.Completion {
+		b, err := pool.Get(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Release()
+		c, err := s.SendBuffer(t.Context(), b)
+		if err != nil || c.Backend() != transmit.IoUringSendZC {
+			t.Fatalf("%v, %v", c.Backend(), err)
+		}
+		return c
+	}
+	if err := sink.Hold(); err != nil {
+		t.Fatal(err)
+	}
+	quiet := func(*transmit.Downgrade) {}
+	drained := sinkSender(t, sink, "tcp4", transmit.Options{Ring: r, OnDowngrade: quiet})
+	abandoned := sinkSender(t, sink, "tcp4", transmit.Options{Ring: r, DrainTimeout: 50 * time.Millisecond})
+	// Into windows of 65535 bytes.
+	send(drained)
+	send(abandoned)
+	one, two := send(drained), send(abandoned)
+	time.Sleep(100 * time.Millisecond)
+	if one.Released() || two.Released() || pool.Stats().Lent < 2 {
+		t.Errorf("memory came back that the peer has not acknowledged: %+v", pool.Stats())
+	}
+	a, err := abandoned.Close(t.Context())
+	if !errors.Is(err, transmit.ErrAbandoned) || a.Transfers == 0 {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if st := pool.Stats(); st.Abandoned != int64(a.Transfers) || st.Lent == 0 {
+		t.Errorf("%+v", st)
+	}
+	if n := r.Stats().Buffers; n != 0 {
+		t.Errorf("%d pieces are registered, of which a part is no more", n)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := r.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the ring was closed with sends in flight: %v", err)
+	}
+	// A closed ring is gone on without.
+	if c, err := drained.Send(t.Context(), make([]byte, 64<<10)); err != nil || c.Backend() == transmit.IoUringSendZC {
+		t.Errorf("%v, %v", c.Backend(), err)
+	}
+	if err := sink.Release(); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if res, err := one.Wait(t.Context()); err != nil || res.Reported != transmit.Uncopied {
+		t.Errorf("%+v, %v", res, err)
+	}
+	t.Logf("it came back after %v", time.Since(began))
+	if _, err := drained.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := pool.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := r.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRingIdle waits for the notification of a send after which nobody sends.
+func TestRingIdle(t *testing.T) {
+	sink := newSink(t)
+	r := newRing(t, transmit.RingOptions{})
+	s := sinkSender(t, sink, "tcp4", transmit.Options{Ring: r})
+	p := make([]byte, 256<<10)
+	for range 20 {
+		c, err := s.Send(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		if res, err := c.Wait(ctx); err != nil || res.Reported != transmit.Uncopied {
+			t.Fatalf("%+v, %v", res, err)
+		}
+		cancel()
+	}
+	if _, err := s.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

@@ -18,6 +18,7 @@ type job struct {
 	parts   [][]byte // what is to be sent
 	rest    [][]byte // the part of it that is not sent yet
 	follows bool     // something is to be sent after the parts
+	vector  bool     // there were several parts
 	mapped  bool     // the parts are of a mapped file, but for what goes around it
 	least   int      // mmap_zerocopy was asked for by name: what is smaller is copied
 	iov     []sys.Iovec
@@ -112,20 +113,28 @@ func (s *Sender) begin(ctx context.Context) error {
 
 func (s *Sender) end() { s.turn <- struct{}{} }
 
-// transfer sends the memory in job.rest.
+// transfer sends the memory in job.parts.
 func (s *Sender) transfer(ctx context.Context) (Completion, error) {
-	j := &s.job
-	way := Write
-	if len(j.parts) > 1 {
-		way = Writev
+	if err := s.openMemory(); err != nil {
+		return Completion{}, err
 	}
+	if len(s.job.rest) > 0 {
+		s.drive(ctx)
+	}
+	return s.closeMemory()
+}
+
+// openMemory begins a transfer of the memory in job.parts.
+func (s *Sender) openMemory() error {
+	j := &s.job
+	j.vector = len(j.parts) > 1
 	lent := j.loan
 	j.loan = nil
 	if err := s.open(); err != nil {
 		if lent != nil {
 			lent.returned(false)
 		}
-		return Completion{}, err
+		return err
 	}
 	s.mu.Lock()
 	if e := &s.led.entries[j.entry]; lent != nil {
@@ -143,23 +152,32 @@ func (s *Sender) transfer(ctx context.Context) (Completion, error) {
 		}
 		j.parts = dropEmpty(j.parts)
 	}
-	if j.rest = j.parts; len(j.rest) > 0 {
-		s.drive(ctx)
-	}
+	j.rest = j.parts
+	return nil
+}
+
+// closeMemory ends a transfer of memory.
+func (s *Sender) closeMemory() (Completion, error) {
+	j := &s.job
 	clear(j.parts)
 	j.rest = nil
-	if s.ru != nil {
-		s.ru.fixed, s.ru.why = -1, nil
+	way := Write
+	if j.vector {
+		way = Writev
 	}
-	switch s.endPages(); {
+	s.endPages()
+	switch u := s.ru; {
 	case 2*s.vm.moved > j.result.Bytes:
 		way = Vmsplice
+	case j.lent > j.result.PlainBytes && u != nil && 2*u.lent > j.lent:
+		way = IoUringSendZC
 	case j.lent > j.result.PlainBytes:
-		if way = MsgZerocopy; s.ru != nil && 2*s.ru.lent > j.lent {
-			way = IoUringSendZC
-		}
-	case s.ru != nil && 2*s.ru.plain > j.result.PlainBytes:
+		way = MsgZerocopy
+	case u != nil && 2*u.plain > j.result.PlainBytes:
 		way = IoUringSend
+	}
+	if s.ru != nil {
+		s.ru.fixed, s.ru.why = -1, nil
 	}
 	return s.close(way)
 }
