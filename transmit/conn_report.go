@@ -53,9 +53,15 @@ func (c *Conn) copyError(err error) error {
 // it. It goes by splice(2) to connections, pipes and files, and leaves the rest to the
 // ReadFrom of w if it has one.
 func (c *Conn) WriteTo(w io.Writer) (int64, error) {
+	if c.closed.Load() {
+		return 0, c.opError("writeto", net.ErrClosed)
+	}
 	x, rf := c.sinkFor(w)
 	if x == nil {
 		n, err := rf.ReadFrom(c.nc)
+		if err != nil && c.closed.Load() {
+			err = c.opError("writeto", net.ErrClosed)
+		}
 		if _, ours := rf.(*Conn); c.o.OnCopy != nil && !ours {
 			c.o.OnCopy(foreignReport(c.kind, rf, n, err))
 		}
