@@ -72,6 +72,12 @@ func (x *sending) finish(ctx context.Context, err error) error {
 	defer cancel()
 	a, cerr := x.sender.Close(closing)
 	x.r.AbandonedBytes = a.Bytes
+	if x.ring != nil {
+		// What is abandoned is told above.
+		if rerr := x.ring.Close(closing); cerr == nil && !errors.Is(rerr, transmit.ErrAbandoned) {
+			cerr = rerr
+		}
+	}
 	if err == nil && !errors.Is(cerr, transmit.ErrUnacknowledged) {
 		err = cerr
 	}

@@ -13,6 +13,7 @@ import (
 // transferOf describes a send to package transmit.
 func (o *SendOptions) transferOf(protocol string, v6 bool) transmit.Transfer {
 	t := transmit.Transfer{Source: o.Source.Kind, Protocol: transmit.Protocol(protocol), IPv6: v6}
+	t.Ring = usesRing(o.Backend) || usesRing(o.Env) // made for whoever asks for it
 	switch {
 	case protocol == "udp":
 		t.SizeBytes = o.DatagramBytes

@@ -60,6 +60,7 @@ type sending struct {
 	plain    int64 // copied by calls that the sender did not make
 	last     reports
 	kept     []transmit.Completion // of pieces of a file, the last ones
+	ring     *transmit.Ring        // nil: the way takes none
 	rotation *rotation             // nil: nothing was sent from memory of ours
 }
 
@@ -171,10 +172,20 @@ func (x *sending) prepare(ctx context.Context) error {
 	if err := x.o.can(&x.plan, x.r.Protocol); err != nil {
 		return err
 	}
+	if usesRing(x.plan.Backend) {
+		if x.ring, err = transmit.NewRing(transmit.RingOptions{}); err != nil {
+			return &RefusedError{Backend: x.plan.Backend, Reason: err.Error()}
+		}
+	}
 	x.sender, err = transmit.NewSender(x.conn, transmit.Options{
-		Backend: x.senderBackend(), Threshold: x.threshold(), OnDowngrade: x.downgraded, DrainTimeout: closeTimeout,
+		Backend: x.senderBackend(), Ring: x.ring, Threshold: x.threshold(), OnDowngrade: x.downgraded, DrainTimeout: closeTimeout,
 	})
 	return err
+}
+
+// usesRing reports whether a backend is one of io_uring.
+func usesRing(b transmit.Backend) bool {
+	return b == transmit.IoUringSend || b == transmit.IoUringSendZC
 }
 
 // senderBackend is what the Sender is told: what was asked for, and a copy where

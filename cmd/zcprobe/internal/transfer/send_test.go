@@ -27,6 +27,7 @@ func TestArrives(t *testing.T) {
 		{transmit.SourceFile, transmit.Sendfile}, {transmit.SourceFile, transmit.MmapWrite}, {transmit.SourceFile, transmit.MmapZerocopy},
 		{transmit.SourcePipe, ""}, {transmit.SourcePipe, transmit.Splice}, {transmit.SourcePipe, transmit.ReadWrite},
 		{transmit.SourceMemory, ""}, {transmit.SourceMemory, transmit.Write}, {transmit.SourceMemory, transmit.MsgZerocopy},
+		{transmit.SourceMemory, transmit.IoUringSend}, {transmit.SourceMemory, transmit.IoUringSendZC},
 	}
 	for _, network := range []string{"tcp", "tcp6", "unix"} {
 		for _, w := range ways {
@@ -141,7 +142,7 @@ func TestNothing(t *testing.T) {
 
 // Many sends from few buffers: each is used again, and none too early.
 func TestMemoryIsUsedAgain(t *testing.T) {
-	for _, b := range []transmit.Backend{transmit.Write, transmit.MsgZerocopy} {
+	for _, b := range []transmit.Backend{transmit.Write, transmit.MsgZerocopy, transmit.IoUringSendZC} {
 		t.Run(string(b), func(t *testing.T) {
 			a, done := receiveOn(t, RecvOptions{Listen: address(t, "tcp")}, Discard())
 			o := sendOptions(a, MemorySource(40_001, 200))
