@@ -46,6 +46,7 @@ type fileCopy struct {
 	look fileLook
 
 	direct bool // the file is open with O_DIRECT, if told
+	crypto bool // the kernel encrypts what is sent, if told
 
 	withSource, piece func(fd uintptr) bool
 }
@@ -75,6 +76,7 @@ func (c *Conn) takeFile(x *copying, f *os.File, at, most int64) (int64, bool, er
 		return 0, false, nil // reading says so better
 	}
 	x.conn, x.k, x.sent, x.most, x.err, x.look, x.direct, x.size = c, c.stream.calls, 0, most, nil, lookSend, false, noEnd
+	x.crypto = false
 	if x.off = nil; at >= 0 {
 		x.at, x.off = at, &x.at
 	}
@@ -107,6 +109,11 @@ func (c *Conn) takeFile(x *copying, f *os.File, at, most int64) (int64, bool, er
 
 // sentFile notes what was sent by sendfile.
 func (x *copying) sentFile(n int64) {
+	if x.crypto {
+		id, reason := encryption{}.cause()
+		x.add(Result{Bytes: n, Backend: Sendfile, PlainBytes: n, Cause: id}, reason)
+		return
+	}
 	if x.direct {
 		x.took(n, Sendfile, "odirect-source", "the file is open with O_DIRECT, of which the kernel makes a copy")
 		return
@@ -194,6 +201,9 @@ func (s *connStream) stale(fd int, device uint64) bool {
 // sendPiece sends until there is no room or nothing left. With false the runtime
 // calls it again when there is room.
 func (x *copying) sendPiece(fd uintptr) bool {
+	if x.told && x.sent == 0 {
+		x.crypto = encrypted(x.k, int(fd))
+	}
 	for x.sent < x.most {
 		if x.whole() {
 			return true
@@ -235,6 +245,9 @@ func callError(call string, err error) error {
 func (x *copying) push(fd int) {
 	if x.sent == 0 || x.conn.kind != "tcp" {
 		return
+	}
+	if encrypted(x.k, fd) {
+		closeRecord(x.k.Sendmsg, fd)
 	}
 	if on, err := x.k.GetsockoptInt(fd, sys.SolTCP, sys.TCPNoDelay); err == nil && on != 0 {
 		_ = x.k.SetsockoptInt(fd, sys.SolTCP, sys.TCPNoDelay, 1) // then it goes out a little later

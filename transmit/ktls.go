@@ -125,6 +125,15 @@ func (k *KTLSKeys) appendInfo(b []byte) []byte {
 	return append(b, k.RecordSequence[:]...)
 }
 
+// KTLSAvailable says whether the kernel has TLS loaded: nil if it has, and what keeps
+// [EnableKTLS] from it otherwise. It makes no socket and loads nothing.
+func KTLSAvailable() error {
+	if err := ktlsAvailable(); err != nil {
+		return fmt.Errorf("transmit: kernel TLS: %w", err)
+	}
+	return nil
+}
+
 // EnableKTLS makes the kernel encrypt what is sent on a connection from now on, with
 // keys that a TLS handshake by somebody else has agreed on. What is written is then
 // application data, in records of up to 16 KiB, by whatever call: [Sender.Send],

@@ -29,6 +29,8 @@ type KTLS struct {
 	notified bool
 }
 
+func ktlsAvailable() error { return tlsLoaded(kernelSocketCalls()) }
+
 func enableKTLS(c *net.TCPConn, k *KTLSKeys) (*KTLS, error) {
 	return enableKTLSBy(c, k, kernelSocketCalls())
 }

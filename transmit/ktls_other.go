@@ -12,9 +12,11 @@ import (
 // Linux there is none.
 type KTLS struct{}
 
-func enableKTLS(*net.TCPConn, *KTLSKeys) (*KTLS, error) {
-	return nil, fmt.Errorf("this operating system has none: %w", errors.ErrUnsupported)
+func ktlsAvailable() error {
+	return fmt.Errorf("this operating system has none: %w", errors.ErrUnsupported)
 }
+
+func enableKTLS(*net.TCPConn, *KTLSKeys) (*KTLS, error) { return nil, ktlsAvailable() }
 
 // CloseNotify tells the peer that nothing more follows.
 func (t *KTLS) CloseNotify() error { return fmt.Errorf("transmit: %w", errors.ErrUnsupported) }

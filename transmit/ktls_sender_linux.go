@@ -96,6 +96,14 @@ func closeRecord(send sendmsg, fd int) {
 	_, _ = send(fd, nil, sys.TLSRecordType(&control, sys.TLSApplicationData), sys.MsgDontwait|sys.MsgNosignal)
 }
 
+// encrypts reports whether the kernel encrypts what the relay sends.
+func (r *relay) encrypts() (yes bool) {
+	if _, ok := r.dst.conn.(*net.TCPConn); ok {
+		_ = r.dst.raw.Control(func(fd uintptr) { yes = encrypted(r.calls, int(fd)) })
+	}
+	return yes
+}
+
 // encrypted reports whether TLS is on top of a socket.
 func encrypted(k *calls, fd int) bool {
 	var b [16]byte // TCP_ULP_NAME_MAX

@@ -102,6 +102,12 @@ func (r *relay) run(dst, src syscall.Conn) (Result, error) {
 	if r.copied > r.spliced || r.opts.Backend == ReadWrite || r.small {
 		res.Backend = ReadWrite
 	}
+	if r.spliced > 0 && r.encrypts() {
+		res.PlainBytes = res.Bytes
+		if res.Cause == "" {
+			res.Cause, _ = encryption{}.cause()
+		}
+	}
 	if err != nil {
 		return res, &RelayError{Read: r.read, Written: res.Bytes, Err: err}
 	}
