@@ -127,8 +127,12 @@ func TestAssertSendfile(t *testing.T) {
 // send sends n bytes of memory by the library, and waits until the kernel is done
 // with them.
 func send(t testing.TB, c *net.TCPConn, by transmit.Backend, n, times int) func() {
+	return sendBy(t, c, transmit.Options{Backend: by}, n, times)
+}
+
+func sendBy(t testing.TB, c *net.TCPConn, o transmit.Options, n, times int) func() {
 	return func() {
-		s, err := transmit.NewSender(c, transmit.Options{Backend: by})
+		s, err := transmit.NewSender(c, o)
 		if err != nil {
 			t.Error(err)
 			return
@@ -169,6 +173,31 @@ func TestAssertNoCopy(t *testing.T) {
 		}
 		if received, sum := p.Received(t); received != 4*n || sum != nil {
 			t.Errorf("received %d bytes, %x", received, sum)
+		}
+	})
+	t.Run("ring", func(t *testing.T) {
+		for _, c := range []struct {
+			by   transmit.Backend
+			want string
+		}{{transmit.IoUringSendZC, "not checked: whether the kernel copied what"}, {transmit.IoUringSend, "bytes were sent by calls that copy"}} {
+			p := Uncopied(t)
+			r, err := transmit.NewRing(transmit.RingOptions{})
+			if err != nil {
+				t.Skipf("needs io_uring: %v", err)
+			}
+			var calls *Calls
+			got := judged(t, func(v testing.TB) {
+				calls = AssertNoCopy(v, p.Conn, sendBy(t, p.Conn, transmit.Options{Backend: c.by, Ring: r}, n, 4))
+			})
+			if err := r.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if got.failed != (c.by == transmit.IoUringSend) || !strings.Contains(got.text.String(), c.want) {
+				t.Errorf("%s: failed %t: %s\n%s", c.by, got.failed, &got.text, calls)
+			}
+			if received, _ := p.Received(t); received != 4*n {
+				t.Errorf("received %d bytes", received)
+			}
 		}
 	})
 }

@@ -25,7 +25,9 @@ func (f FD) pipe() bool   { return strings.HasPrefix(f.Name, "pipe:") }
 // A Call is a system call that moves payload, as it was made.
 type Call struct {
 	// Name is the name of the call, in the words of its manual page: "sendfile",
-	// "pread64".
+	// "pread64". A request that io_uring_enter submitted follows that call, by the
+	// kernel's name for it: "io_uring SEND_ZC", or "io_uring ?" for requests that
+	// could not be seen.
 	Name string
 
 	// Source and Target are the descriptors that the call took the bytes from and
@@ -36,16 +38,28 @@ type Call struct {
 	// not say (writev, sendmsg and the like).
 	Asked int64
 
-	// Bytes is how many it moved; of io_uring_enter, how many requests it took.
+	// Bytes is how many it moved; of io_uring_enter, how many requests it took; of
+	// a request, whose result is not seen, what it asked for.
 	Bytes int64
+
+	// Began is how many calls of the list had returned when this one was made: it
+	// ran beside those that stand from there to it.
+	Began int
 
 	// Errno is why it moved none, 0 if it did not fail.
 	Errno syscall.Errno
 
-	// ZeroCopy is set for a send with MSG_ZEROCOPY, and for setsockopt with
-	// SO_ZEROCOPY.
+	// ZeroCopy is set for a send with MSG_ZEROCOPY, for requests that do the same,
+	// and for setsockopt with SO_ZEROCOPY.
 	ZeroCopy bool
 }
+
+// uringPrefix begins the names of requests to an io_uring, "io_uring SEND_ZC", in the
+// kernel's words for the operation.
+const uringPrefix = "io_uring "
+
+// uringHidden is the name for requests that are made, and that nothing is known of.
+const uringHidden = uringPrefix + "?"
 
 // String is the call about as strace would print it.
 func (c Call) String() string {
@@ -64,7 +78,12 @@ func (c Call) String() string {
 		add(fmt.Sprint(c.Asked))
 	}
 	if c.ZeroCopy {
-		add(map[bool]string{true: "SO_ZEROCOPY", false: "MSG_ZEROCOPY"}[c.Name == "setsockopt"])
+		switch {
+		case c.Name == "setsockopt":
+			add("SO_ZEROCOPY")
+		case !strings.HasPrefix(c.Name, uringPrefix):
+			add("MSG_ZEROCOPY")
+		}
 	}
 	b.WriteString(") = ")
 	if c.Errno != 0 {
@@ -89,8 +108,9 @@ type Completion struct {
 // sends is how many sends the notification is about.
 func (c Completion) sends() int64 { return int64(c.Last-c.First) + 1 }
 
-// Calls are the system calls that moved payload while a function ran, in the order
-// in which they returned. Calls on the runtime's own eventfds are left out.
+// Calls are the system calls that move payload and were made while a function ran, in
+// the order in which they returned. Calls on the runtime's own eventfds are left out, and
+// so are those that had nothing to move and slept when the recording ended.
 type Calls struct {
 	List        []Call
 	Completions []Completion
@@ -198,7 +218,7 @@ func (c *Calls) alike(i, j, n int) bool {
 	for k := range n {
 		a, b := c.List[i+k], c.List[j+k]
 		ended := (a.Bytes == 0) != (b.Bytes == 0)
-		a.Bytes, a.Asked, b.Bytes, b.Asked = 0, 0, 0, 0
+		a.Bytes, a.Asked, a.Began, b.Bytes, b.Asked, b.Began = 0, 0, 0, 0, 0, 0
 		if a != b || ended {
 			return false
 		}

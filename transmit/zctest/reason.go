@@ -116,20 +116,24 @@ func (v *sight) source() (read Call, ok bool) {
 }
 
 // peerOf says that reads from f may be those of the other end of the connection, in
-// the same process: they come after writes, of a socket that nothing is sent on.
+// the same process: nothing was read from it before something was sent.
 func (v *sight) peerOf(f FD) bool {
 	if !f.socket() {
 		return false
 	}
-	for _, c := range v.all.List {
-		switch {
-		case c.Source.Name == f.Name && c.Bytes > 0:
-			return false // it was read before anything was sent
-		case c.Bytes > 0 && len(v.on.List) > 0 && c.Target == v.on.List[0].Target:
-			return true
+	read, sent := len(v.all.List), len(v.all.List)
+	for i, c := range v.all.List {
+		if c.Bytes <= 0 {
+			continue
+		}
+		if c.Source.Name == f.Name {
+			read = min(read, i)
+		}
+		if c.Target.Name == v.id {
+			sent = min(sent, c.Began)
 		}
 	}
-	return false
+	return read >= sent
 }
 
 // recordOverhead is what TLS 1.3 adds to a record: a header of 5 bytes, a type of

@@ -39,8 +39,12 @@ func (t *tracer) enters(th *thread, info sys.SyscallInfo) error {
 	}
 	th.inside, th.shape = true, s
 	th.call = describe(s, th.args)
+	th.call.Began = len(t.calls.List)
 	t.name(&th.call.Source)
 	t.name(&th.call.Target)
+	if s.name == "io_uring_enter" {
+		th.requests = t.submits(th.args)
+	}
 	return nil
 }
 
@@ -90,10 +94,12 @@ func (t *tracer) leaves(th *thread, result int64) error {
 		return nil
 	}
 	th.inside = false
-	if !t.recording {
-		t.recording = !t.ending && t.isMark(th.shape, th.args, markBegin)
+	if !t.recording && !t.ending {
+		t.recording = t.isMark(th.shape, th.args, markBegin)
 		return nil
 	}
+	// A call that was made before the end counts, though it returns only now: what
+	// it sent may be what the test waited for.
 	c := th.call
 	switch {
 	case result < 0 && result >= -maxErrno:
@@ -110,12 +116,17 @@ func (t *tracer) leaves(th *thread, result int64) error {
 	if c.Errno == 0 {
 		t.lookInside(th, &c)
 	}
+	t.keep(c)
+	t.taken(th, c.Bytes, c.Errno)
+	return nil
+}
+
+func (t *tracer) keep(c Call) {
 	if len(t.calls.List) == maxCalls {
 		t.calls.Lost++
-		return nil
+		return
 	}
 	t.calls.List = append(t.calls.List, c)
-	return nil
 }
 
 // eventFD is what the runtime wakes its poller with.

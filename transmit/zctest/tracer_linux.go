@@ -120,6 +120,8 @@ type thread struct {
 	call    Call
 	args    [6]uint64
 	shape   shape
+
+	requests []Call // of io_uring_enter
 }
 
 type tracer struct {

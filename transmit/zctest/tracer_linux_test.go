@@ -137,7 +137,7 @@ func TestBusyProcess(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := Call{Name: "pread64", Source: on.List[0].Source, Target: memory, Asked: 1, Bytes: 1}
+		want := Call{Name: "pread64", Source: on.List[0].Source, Target: memory, Asked: 1, Bytes: 1, Began: on.List[0].Began}
 		if len(on.List) != 2 || on.List[0] != want || on.List[1].Asked != int64(len(buf)) || on.List[1].Bytes != 0 {
 			t.Fatalf("recording %d:\n%s", i, on)
 		}
@@ -198,7 +198,7 @@ func TestNothingLeft(t *testing.T) {
 		}()
 		checkFree(t)
 	}
-	if after := descriptors(t); after != before {
+	if after := descriptors(t); after > before {
 		t.Errorf("%d descriptors, %d before", after, before)
 	}
 	if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); !errors.Is(err, syscall.ECHILD) {
