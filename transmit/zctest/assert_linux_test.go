@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/zcprobe/zcprobe/internal/testenv"
 	"github.com/zcprobe/zcprobe/transmit"
 )
 
@@ -150,7 +151,7 @@ func sendBy(t testing.TB, c *net.TCPConn, o transmit.Options, n, times int) func
 }
 
 func TestAssertNoCopy(t *testing.T) {
-	const n = 256 << 10
+	const n = 16 << 10 // which the library sends at once, without letting the buffer grow
 	t.Run("loopback", func(t *testing.T) {
 		p := Copied(t)
 		got := judged(t, func(v testing.TB) { AssertNoCopy(v, p.Conn, send(t, p.Conn, transmit.MsgZerocopy, n, 4)) })
@@ -176,6 +177,9 @@ func TestAssertNoCopy(t *testing.T) {
 		}
 	})
 	t.Run("ring", func(t *testing.T) {
+		if strings.HasPrefix(testenv.Kernel(t), "5.") {
+			t.Skip("needs Linux 6.0, for SEND_ZC")
+		}
 		for _, c := range []struct {
 			by   transmit.Backend
 			want string

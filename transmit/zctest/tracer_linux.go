@@ -168,8 +168,11 @@ func (t *tracer) seizeAll() error {
 func (t *tracer) seize(tid int) error {
 	err := sys.PtraceSeize(tid, sys.PtraceMarkSyscalls|sys.PtraceFollowClone)
 	if err != nil && !errors.Is(err, syscall.ESRCH) {
-		by := t.tracerOf(tid)
-		if by == os.Getpid() { // a thread of one seized before
+		by, alive := t.statusOf(tid)
+		switch {
+		case !alive: // EPERM is for those that have ended, too
+			return syscall.ESRCH
+		case by == os.Getpid(): // a thread of one seized before
 			t.add(tid)
 			return nil
 		}
@@ -191,16 +194,24 @@ func (t *tracer) add(tid int) *thread {
 	return th
 }
 
-// tracerOf returns who traces a thread, 0 for nobody.
-func (t *tracer) tracerOf(tid int) int {
+// statusOf returns who traces a thread, 0 for nobody, and whether it has not ended.
+func (t *tracer) statusOf(tid int) (by int, alive bool) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/status", t.pid, tid))
 	if err != nil {
-		return 0
+		return 0, false
 	}
-	_, after, _ := strings.Cut(string(status), "\nTracerPid:")
-	line, _, _ := strings.Cut(after, "\n")
-	by, _ := strconv.Atoi(strings.TrimSpace(line))
-	return by
+	return parseStatus(string(status))
+}
+
+func parseStatus(status string) (by int, alive bool) {
+	field := func(name string) string {
+		_, after, _ := strings.Cut(status, "\n"+name+":")
+		line, _, _ := strings.Cut(after, "\n")
+		return strings.TrimSpace(line)
+	}
+	by, _ = strconv.Atoi(field("TracerPid"))
+	state := field("State")
+	return by, !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X")
 }
 
 // refusedBy says what a thread that could not be seized needs for it.

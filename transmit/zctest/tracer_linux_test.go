@@ -121,6 +121,22 @@ func busy(t testing.TB) func() int64 {
 	}
 }
 
+func TestParseStatus(t *testing.T) {
+	for status, want := range map[string]struct {
+		by    int
+		alive bool
+	}{
+		"Name:\tx\nState:\tR (running)\nTracerPid:\t0\n":       {0, true},
+		"Name:\tx\nState:\tt (tracing stop)\nTracerPid:\t77\n": {77, true},
+		"Name:\tx\nState:\tZ (zombie)\nTracerPid:\t0\n":        {0, false},
+		"Name:\tx\nState:\tX (dead)\nTracerPid:\t0\n":          {0, false},
+	} {
+		if by, alive := parseStatus(status); by != want.by || alive != want.alive {
+			t.Errorf("%q: %d, %t", status, by, alive)
+		}
+	}
+}
+
 // TestBusyProcess records a process of many threads again and again.
 func TestBusyProcess(t *testing.T) {
 	stop := busy(t)
