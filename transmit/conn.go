@@ -62,7 +62,9 @@ type CopyReport struct {
 // sends references to its pages, here as in package net (explain live-source).
 // FileOptions.Snapshot is for files that do.
 //
-// Its methods may be called from any goroutine.
+// Copies and writes of several goroutines come one after another as on the connection
+// itself: a file that is sent by one call is not broken up by a Write, a copy in pieces
+// may be.
 type Conn struct {
 	nc     net.Conn
 	kind   string // "tcp" or "unix"

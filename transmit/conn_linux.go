@@ -45,6 +45,8 @@ type fileCopy struct {
 	err  error
 	look fileLook
 
+	stalled int // calls in a row that found the target not ready when it was
+
 	direct bool // the file is open with O_DIRECT, if told
 	crypto bool // the kernel encrypts what is sent, if told
 
@@ -75,7 +77,7 @@ func (c *Conn) takeFile(x *copying, f *os.File, at, most int64) (int64, bool, er
 	if err != nil {
 		return 0, false, nil // reading says so better
 	}
-	x.conn, x.k, x.sent, x.most, x.err, x.look, x.direct, x.size = c, c.stream.calls, 0, most, nil, lookSend, false, noEnd
+	x.conn, x.k, x.sent, x.most, x.err, x.look, x.direct, x.size, x.stalled = c, c.stream.calls, 0, most, nil, lookSend, false, noEnd, 0
 	x.crypto = false
 	if x.off = nil; at >= 0 {
 		x.at, x.off = at, &x.at
@@ -218,8 +220,17 @@ func (x *copying) sendPiece(fd uintptr) bool {
 			return true
 		case err == nil:
 			x.sent += int64(n)
+			x.stalled = 0
 		case err == syscall.EAGAIN:
-			return false
+			// Which does not say that it is the target that is not ready.
+			got, perr := x.k.Poll(int(fd), sys.PollOut, 0)
+			if perr != nil || got&sys.PollOut == 0 {
+				return false
+			}
+			if x.stalled++; x.stalled > mostStalled {
+				x.look = lookRefuse
+				return true
+			}
 		case err == syscall.EINTR:
 		case refuses(err), errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.EIO):
 			x.look = lookRefuse // what is wrong with the file, reading finds too

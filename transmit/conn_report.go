@@ -52,6 +52,10 @@ func (c *Conn) copyError(err error) error {
 // WriteTo copies what is received to w until the peer sends no more; io.Copy calls
 // it. It goes by splice(2) to connections, pipes and files, and leaves the rest to the
 // ReadFrom of w if it has one.
+//
+// io.CopyN and an io.LimitReader around c hide it from a *net.TCPConn or *os.File that
+// is written to: their own ReadFrom comes first, and reads. [Copy] finds it, and so
+// does a Conn that is written to.
 func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 	if c.closed.Load() {
 		return 0, c.opError("writeto", net.ErrClosed)
