@@ -26,8 +26,9 @@ var oneTracer sync.Mutex
 // before fn is run. If fn ends the test or panics, that goes on when the process is
 // no longer traced.
 //
-// While fn runs every system call of the process takes some microseconds more, and
-// those in which a thread sleeps are interrupted and made again at the start and at
+// While fn runs every system call of the process waits for the tracer, twice: some 0.1 ms
+// each, so fn is no place to measure time, and a few hundred calls are plenty. Calls
+// in which a thread sleeps are interrupted and made again at the start and at
 // the end. Blocking calls without a restart (epoll_wait and others of signal(7)) fail
 // with EINTR then, as they do after SIGSTOP; Go's runtime and packages take that.
 //
