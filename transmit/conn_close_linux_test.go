@@ -215,7 +215,8 @@ func TestConnFileOptions(t *testing.T) {
 				}
 				c, arrived := connTo(t, "tcp", o.o)
 				n, err := io.Copy(c, r)
-				limited := os.Getuid() != 0 && rep.Cause == "memlock-limit"
+				limited := os.Getuid() != 0 && rep.Cause == "memlock-limit" ||
+					o.way == Sendfile && rep.Way == ReadWrite && rep.Cause == "loopback-delivery" // a kernel without sock_diag
 				if n != int64(len(want)) || err != nil || rep.Way != o.way && !limited {
 					t.Errorf("%d bytes and %v, want %d by %s; report %+v", n, err, len(want), o.way, rep)
 				}
