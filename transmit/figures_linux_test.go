@@ -197,6 +197,12 @@ func stdlibFigures() []figure {
 
 func zerocopyFigures() []figure {
 	figures := []figure{{
+		// From registered buffers.
+		name:   "io_uring_send_zc/256K/cold",
+		work:   workload{Backend: transmit.IoUringSendZC, Source: "memory", Size: 256 << 10, Pool: coldPool, Total: total(256 << 10)},
+		by:     []string{byLibrary, byGo},
+		wanted: map[string]aim{byGo: {throughput: 3.5}},
+	}, {
 		name:   "msg_zerocopy/256K/cold",
 		work:   workload{Backend: transmit.MsgZerocopy, Source: "memory", Size: 256 << 10, Pool: coldPool, Total: total(256 << 10)},
 		by:     []string{byLibrary, byGo},

@@ -1,6 +1,7 @@
 package transmit
 
 import (
+	"errors"
 	"math"
 	"syscall"
 	"time"
@@ -105,6 +106,9 @@ func (s *Sender) lendable(fd, whole, n int) int {
 		return 0
 	}
 	ring := s.rings()
+	if s.ru == nil && s.o.Backend == IoUringSendZC {
+		s.noteCause(IoUringSendZC, MsgZerocopy, "fast-path-refused", "the sender has no ring", errors.ErrUnsupported, false)
+	}
 	if !ring && z.growing.copies() {
 		return 0
 	}

@@ -19,7 +19,7 @@ import (
 // referenceWays are what the C program in testdata/cref can do.
 var referenceWays = []transmit.Backend{
 	transmit.Write, transmit.Writev, transmit.ReadWrite, transmit.MmapWrite, transmit.Sendfile,
-	transmit.Splice, transmit.Vmsplice, transmit.MsgZerocopy, transmit.MmapZerocopy,
+	transmit.Splice, transmit.Vmsplice, transmit.MsgZerocopy, transmit.IoUringSendZC, transmit.MmapZerocopy,
 }
 
 // A run is what a process says of its work: the line of JSON that the C program

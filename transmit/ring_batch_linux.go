@@ -179,7 +179,7 @@ func (it *batchItem) request(b *Batch) {
 	var q *request
 	if k := s.ringRun(it.fd); k > 0 {
 		it.lends = true
-		q, it.n = s.ringRequest(it.fd, k)
+		q, it.n = s.ringRequest(it.fd, k, nil)
 	} else {
 		it.lends = false
 		q, it.n = s.copyRequest(it.fd, 1, maxInt, sys.MsgDontwait|sys.MsgNosignal)

@@ -99,15 +99,30 @@ const mostSmall = 16
 // lendRing sends the first k parts through the ring. The lock is held, and let go in
 // the meantime.
 func (s *Sender) lendRing(fd, k int) verdict {
-	q, n := s.ringRequest(fd, k)
+	q, n := s.ringRequest(fd, k, nil)
 	s.mu.Unlock()
 	s.ru.r.submit(&s.ru.w, q)
 	s.mu.Lock()
 	return s.ringAnswer(q, n)
 }
 
-// ringRequest makes a request to lend the first k parts, of n bytes. The lock is held.
-func (s *Sender) ringRequest(fd, k int) (q *request, n int) {
+// lendDatagram sends all parts as one datagram, or a train of them, through the ring.
+// The lock is held, and let go in the meantime.
+func (s *Sender) lendDatagram(fd int, control []byte) verdict {
+	q, n := s.ringRequest(fd, len(s.job.rest), control)
+	s.mu.Unlock()
+	s.ru.r.submit(&s.ru.w, q)
+	s.mu.Lock()
+	v := s.ringAnswer(q, n)
+	if q.res > 0 {
+		v = finish // whole, whatever is behind the last byte
+	}
+	return v
+}
+
+// ringRequest makes a request to lend the first k parts, of n bytes, with control
+// messages that may be nil. The lock is held.
+func (s *Sender) ringRequest(fd, k int, control []byte) (q *request, n int) {
 	j, u := &s.job, s.ru
 	flags := sys.MsgDontwait | sys.MsgNosignal
 	if k < len(j.rest) || j.follows {
@@ -115,7 +130,7 @@ func (s *Sender) ringRequest(fd, k int) (q *request, n int) {
 	}
 	q = &u.req
 	q.sqe = sys.UringSQE{Opcode: sys.UringOpSendZC, Fd: int32(fd), Ioprio: u.r.usage, OpFlags: uint32(flags)}
-	if k == 1 {
+	if k == 1 && control == nil {
 		p := j.rest[0]
 		p = p[:min(len(p), mostRequest)]
 		if n = len(p); n < len(j.rest[0]) {
@@ -135,7 +150,7 @@ func (s *Sender) ringRequest(fd, k int) (q *request, n int) {
 			n += len(p)
 		}
 		q.sqe.Opcode = sys.UringOpSendmsgZC
-		u.msg.Set(j.iov, nil)
+		u.msg.Set(j.iov, control)
 		q.sqe.SetMessage(&u.msg)
 	}
 	j.more = q.sqe.OpFlags&sys.MsgMore != 0

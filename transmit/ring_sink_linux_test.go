@@ -197,3 +197,45 @@ func TestRingIdle(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRingUDP sends datagrams, and trains of them.
+func TestRingUDP(t *testing.T) {
+	sink := newSink(t)
+	r := newRing(t, transmit.RingOptions{})
+	for _, c := range []struct {
+		name          string
+		size, segment int
+		parts         bool
+		way           transmit.Backend
+	}{
+		{name: "datagram", size: 1472, way: transmit.IoUringSendZC},
+		{name: "datagram of parts", size: 1472, parts: true, way: transmit.IoUringSendZC},
+		{name: "train", size: 56000, segment: 1400, way: transmit.IoUringSendZC},
+		{name: "train of parts", size: 56000, segment: 1400, parts: true, way: transmit.IoUringSendZC},
+		{name: "over the MTU", size: 1473, way: transmit.Write},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := sinkSender(t, sink, "udp4", transmit.Options{Ring: r, Threshold: 1000, SegmentBytes: c.segment, OnDowngrade: func(*transmit.Downgrade) {}})
+			p := make([]byte, c.size)
+			for range 20 {
+				var done transmit.Completion
+				var err error
+				if c.parts {
+					done, err = s.Sendv(t.Context(), p[:10], nil, p[10:], nil)
+				} else {
+					done, err = s.Send(t.Context(), p)
+				}
+				if err != nil || done.Bytes() != int64(c.size) {
+					t.Fatalf("%d bytes, %v", done.Bytes(), err)
+				}
+				res, err := done.Wait(t.Context())
+				if err != nil || res.Backend != c.way || c.way.Notifies() != (res.Reported == transmit.Uncopied) {
+					t.Fatalf("%+v, %v", res, err)
+				}
+			}
+			if st := s.Stats(); st.Transfers != 20 || st.Bytes != int64(20*c.size) || st.Notified != st.ZerocopySends {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+}

@@ -25,6 +25,7 @@ struct job {
 	uint32_t sends;       // zero-copy sends, as the kernel numbers them
 	uint32_t completions; // of these, how many were notified
 	uint32_t copied;      // of these, how many were said to be copied
+	bool ring;            // notifications come by an io_uring
 	unsigned undrained;   // pieces since the error queue was last read
 };
 
@@ -35,6 +36,7 @@ enum need {
 	NEEDS_MAPPING = 4,   // the file mapped and faulted in
 	NEEDS_PIPE = 8,
 	NEEDS_ZEROCOPY = 16, // SO_ZEROCOPY
+	NEEDS_RING = 32,     // an io_uring with the memory registered
 };
 
 // A way moves one piece, of n bytes at offset at of the pool, completely; more
@@ -51,6 +53,12 @@ const struct way *find_way(const char *name);
 // await_completions returns when no more than left zero-copy sends are without a
 // notification.
 void await_completions(struct job *j, uint32_t left);
+
+// open_ring makes an io_uring, do_uring sends a piece through it, and
+// await_notifications returns when all sends are notified.
+void open_ring(struct job *j);
+void do_uring(struct job *j, size_t at, size_t n, bool more);
+void await_notifications(struct job *j);
 
 // die ends the process with what was tried, and errno.
 _Noreturn void die(const char *what);

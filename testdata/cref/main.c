@@ -150,6 +150,8 @@ static void prepare(struct job *j, enum need needs, const char *file)
 	}
 	if (needs & NEEDS_PIPE)
 		open_pipe(j);
+	if (needs & NEEDS_RING)
+		open_ring(j);
 	int one = 1;
 	if (needs & NEEDS_ZEROCOPY && setsockopt(j->sock, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof one) < 0)
 		die("SO_ZEROCOPY");
@@ -184,7 +186,10 @@ static void run(struct job *j, const struct way *w)
 			at = 0;
 	}
 	await_acknowledgement(j->sock);
-	await_completions(j, 0);
+	if (j->ring)
+		await_notifications(j);
+	else
+		await_completions(j, 0);
 }
 
 int main(int argc, char **argv)

@@ -228,6 +228,7 @@ static const struct way ways[] = {
 	{"splice", NEEDS_FILE | NEEDS_PIPE, do_splice},
 	{"vmsplice", NEEDS_MEMORY | NEEDS_PIPE, do_vmsplice},
 	{"msg_zerocopy", NEEDS_MEMORY | NEEDS_ZEROCOPY, do_msg_zerocopy},
+	{"io_uring_send_zc", NEEDS_MEMORY | NEEDS_RING, do_uring},
 	{"mmap_zerocopy", NEEDS_MAPPING | NEEDS_ZEROCOPY, do_msg_zerocopy},
 };
 
