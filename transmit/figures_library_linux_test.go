@@ -55,7 +55,7 @@ func libraryMover(ctx context.Context, w workload, p props) (mover, error) {
 			return went(s.Sendv(ctx, buffers...))
 		}
 	case w.Backend == transmit.IoUringSendZC:
-		return fromPool(ctx, w, s, m)
+		return fromPool(ctx, w, o.Ring, s, m)
 	case w.Source == "memory":
 		m.piece = func(at, n int64) error { return went(s.Send(ctx, p.memory[at:at+n])) }
 	case w.MapEach:
@@ -72,9 +72,8 @@ func libraryMover(ctx context.Context, w workload, p props) (mover, error) {
 	return m, nil
 }
 
-// fromPool sends buffers of a pool. The first send of one registers those next to it as
-// well: here, before the clock runs.
-func fromPool(ctx context.Context, w workload, s *transmit.Sender, m mover) (mover, error) {
+// fromPool sends buffers of a pool, registered before the clock runs.
+func fromPool(ctx context.Context, w workload, r *transmit.Ring, s *transmit.Sender, m mover) (mover, error) {
 	pool, err := transmit.NewPool(transmit.PoolOptions{BufferBytes: int(w.Size), MaxBytes: max(w.Pool, w.Size)})
 	if err != nil {
 		return m, err
@@ -87,8 +86,7 @@ func fromPool(ctx context.Context, w workload, s *transmit.Sender, m mover) (mov
 		for k := range buffers[i].Bytes() {
 			buffers[i].Bytes()[k] = byte(i + k)
 		}
-		buffers[i].SetLen(1)
-		if _, err := s.SendBuffer(ctx, buffers[i]); err != nil {
+		if err := r.Register(buffers[i]); err != nil {
 			return m, err
 		}
 	}

@@ -2,6 +2,7 @@ package transmit
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -186,6 +187,20 @@ func (g *slabRings) leave(mem []byte) {
 			x.r.bufs.take(x.place, mem)
 		}
 	}
+}
+
+// Register registers the memory that a buffer of a [Pool] is part of, 4 MiB or the
+// buffer, which the first send of it would do otherwise: it takes a millisecond or two.
+// Buffers that are files are not registered, since they could not be sealed then.
+func (r *Ring) Register(b Buffer) error {
+	b.mustHold()
+	if b.slot.slab.file != nil {
+		return fmt.Errorf("transmit: register a memfd: %w", errors.ErrUnsupported)
+	}
+	if _, err := b.slot.slab.rings.join(r, b.slot.slab.mem); err != nil {
+		return fmt.Errorf("transmit: register a buffer: %w", err)
+	}
+	return nil
 }
 
 // registerBuffer makes the buffer that is about to be sent known to the ring.

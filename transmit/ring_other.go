@@ -30,6 +30,9 @@ type slabRings struct{}
 
 func (slabRings) leave([]byte) {}
 
+// Register returns an error that matches errors.ErrUnsupported.
+func (r *Ring) Register(Buffer) error { return errors.ErrUnsupported }
+
 type (
 	batch     struct{}
 	batchSend struct{}

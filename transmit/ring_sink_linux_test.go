@@ -3,6 +3,7 @@ package transmit_test
 import (
 	"context"
 	"errors"
+	"net"
 	"testing"
 	"time"
 
@@ -118,7 +119,9 @@ func TestRingHeld(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer b.Release()
-		c, err := s.SendBuffer(t.Context(), b)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		c, err := s.SendBuffer(ctx, b)
 		if err != nil || c.Backend() != transmit.IoUringSendZC {
 			t.Fatalf("%v, %v", c.Backend(), err)
 		}
@@ -128,8 +131,24 @@ func TestRingHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	quiet := func(*transmit.Downgrade) {}
-	drained := sinkSender(t, sink, "tcp4", transmit.Options{Ring: r, OnDowngrade: quiet})
-	abandoned := sinkSender(t, sink, "tcp4", transmit.Options{Ring: r, DrainTimeout: 50 * time.Millisecond})
+	dial := func(o transmit.Options) *transmit.Sender {
+		c, err := sink.Dial(t.Context(), "tcp4")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		// Room for all that is sent below, though the peer takes little of it.
+		if err := c.(*net.TCPConn).SetWriteBuffer(400 << 10); err != nil {
+			t.Fatal(err)
+		}
+		s, err := transmit.NewSender(c.(*net.TCPConn), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	drained := dial(transmit.Options{Ring: r, OnDowngrade: quiet})
+	abandoned := dial(transmit.Options{Ring: r, DrainTimeout: 50 * time.Millisecond})
 	// Into windows of 65535 bytes.
 	send(drained)
 	send(abandoned)
