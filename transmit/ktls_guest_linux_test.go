@@ -171,9 +171,17 @@ func sendKinds(t *testing.T, out *net.TCPConn) []byte {
 	var all []byte
 	p := pattern(300_001)
 	f := fileIn(t, t.TempDir(), p)
-	for _, backend := range []Backend{"", Write, MsgZerocopy, MmapZerocopy, Vmsplice, Splice, Sendfile, MmapWrite} {
+	backends := []Backend{"", Write, MsgZerocopy, MmapZerocopy, Vmsplice, Splice, Sendfile, MmapWrite}
+	ring, err := NewRing(RingOptions{})
+	if err != nil {
+		t.Logf("without io_uring: %v", err)
+	} else {
+		defer ring.Close(t.Context())
+		backends = append(backends, IoUringSend, IoUringSendZC)
+	}
+	for _, backend := range backends {
 		told := map[string]bool{}
-		s, err := NewSender(out, Options{Backend: backend, Threshold: 4096, OnDowngrade: func(d *Downgrade) { told[d.Cause] = true }})
+		s, err := NewSender(out, Options{Backend: backend, Ring: ring, Threshold: 4096, OnDowngrade: func(d *Downgrade) { told[d.Cause] = true }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -199,7 +207,7 @@ func sendKinds(t *testing.T, out *net.TCPConn) []byte {
 		if st := s.Stats(); st.ZerocopySends != 0 {
 			t.Errorf("%s: %+v", backend, st)
 		}
-		if backend == MsgZerocopy && !told["ulp"] || backend == Vmsplice && !told["kernel-crypto"] {
+		if (backend == MsgZerocopy || backend == IoUringSendZC) && !told["ulp"] || backend == Vmsplice && !told["kernel-crypto"] {
 			t.Errorf("%s: told %v", backend, told)
 		}
 	}
