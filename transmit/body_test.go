@@ -64,7 +64,7 @@ func TestBodyReads(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := b.Release(soon(t)); err != nil {
+	if err := b.Release(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -125,7 +125,7 @@ func TestBodyReleaseWaits(t *testing.T) {
 		t.Error("released while the kernel has it")
 	}
 	b.returned(false)
-	if err := b.Release(soon(t)); err != nil {
+	if err := b.Release(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if _, err := b.lend(); !errors.Is(err, errBodyReleased) {
