@@ -40,6 +40,7 @@ type slab struct {
 	slots []slot
 	left  int // slots not given up; under the pool's lock
 	rings slabRings
+	huge  bool // huge pages were asked for
 
 	hugetlb, transparent int64 // bytes in huge pages when it was made
 	noHuge               string

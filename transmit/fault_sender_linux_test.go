@@ -396,6 +396,8 @@ func TestBackendFromEnvironment(t *testing.T) {
 		{env: "msg_zerocopy", want: MsgZerocopy},
 		{env: "write", want: Write},
 		{env: "msg_zerocopy", o: Options{Backend: Write}, want: Write},
+		{env: "io_uring_send", want: Write, told: true},
+		{env: "io_uring_send_zc", want: MsgZerocopy, told: true},
 		{env: "msg_zerocpy", want: Write, told: true},
 	} {
 		t.Setenv(EnvBackend, c.env)

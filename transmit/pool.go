@@ -19,7 +19,9 @@ type PoolOptions struct {
 	MaxBytes int64
 	// Huge asks for huge pages of 2 MiB: from the host's reserve (vm.nr_hugepages),
 	// else transparent ones, else ordinary pages. [PoolStats] says which it became.
-	// Memory is faulted in when it is made, not when it is used.
+	// Memory is faulted in when it is made, not when it is used. A [Ring] does not
+	// register it. Without Huge the memory has no huge pages, whatever the host's
+	// setting is.
 	Huge bool
 	// Memfd makes each buffer a file in memory (memfd_create(2), Linux 3.17), with a
 	// descriptor of its own, so that it can be sent by sendfile as well and sealed,

@@ -38,8 +38,21 @@ func (a *arena) slab(n int) (*slab, error) {
 	if a.options.Memfd {
 		return a.memfd(size)
 	}
+	b, err := a.memory(size)
+	if b != nil {
+		b.huge = a.options.Huge
+	}
+	return b, err
+}
+
+// memory maps anonymous memory.
+func (a *arena) memory(size int) (*slab, error) {
 	if !a.options.Huge {
 		mem, err := a.anonymous(nil, size, sys.ProtRead|sys.ProtWrite, 0)
+		if err == nil {
+			// A kernel without huge pages refuses (EINVAL), and gives none.
+			_ = a.calls.Madvise(mem, sys.AdviseNoHugepage)
+		}
 		return &slab{mem: mem}, err
 	}
 	b, err := a.hugetlb(roundUp(size, hugeBytes))

@@ -10,9 +10,11 @@ import (
 )
 
 const (
-	// copyBytes is the size of a buffer for reading and writing: on Linux 6.18 the
-	// rate of file to file no longer grows above 128 KiB.
-	copyBytes = 128 << 10
+	// copyBytes is the size of a buffer for reading and writing. From file to file the
+	// rate no longer grows above 128 KiB; to a connection 256 KiB of a file in one piece
+	// take 1.0 to 1.2 of the CPU time of the same calls in C, in two pieces 1.3 to 1.5
+	// (Linux 6.18, 2026-11-22).
+	copyBytes = 256 << 10
 
 	// blockingPipeBytes is PIPE_BUF: a pipe that poll(2) calls writable takes that
 	// many bytes without blocking; pipe(7).

@@ -43,6 +43,7 @@ type RingStats struct {
 	Sends     int64 // of these, with memory that the kernel kept
 	Notified  int64 // of Sends, the kernel let go of the memory
 	Copied    int64 // of Notified, the kernel said that it copied
+	Merged    int64 // of Notified, it said nothing: they left in the last packet of the send before
 	Refused   int64 // requests that were not made, as the ring was full or unusable
 	Overflows int64 // looks that found answers for which the kernel had no place
 

@@ -189,13 +189,29 @@ func (g *slabRings) leave(mem []byte) {
 	}
 }
 
+// notForRings returns why a slab is never registered, "" if it can be. Kernels that
+// register a huge page as one piece charge every send to the send buffer with all of
+// the page that lies before it (io_sg_from_iter, io_uring/net.c, adds the offset to
+// truesize), so that a buffer of 800 KiB was full after 64 KiB (Linux 6.12 and 7.3).
+func (b *slab) notForRings() string {
+	switch {
+	case b.file != nil:
+		return "a memfd that is registered could not be sealed"
+	case b.huge:
+		return "of huge pages a send takes more of the send buffer than it is long"
+	}
+	return ""
+}
+
 // Register registers the memory that a buffer of a [Pool] is part of, 4 MiB or the
 // buffer, which the first send of it would do otherwise: it takes a millisecond or two.
-// Buffers that are files are not registered, since they could not be sealed then.
+// Buffers that are files are not registered, since they could not be sealed then, nor
+// are those of huge pages, of which the kernel charges a send too much: the error
+// matches errors.ErrUnsupported.
 func (r *Ring) Register(b Buffer) error {
 	b.mustHold()
-	if b.slot.slab.file != nil {
-		return fmt.Errorf("transmit: register a memfd: %w", errors.ErrUnsupported)
+	if why := b.slot.slab.notForRings(); why != "" {
+		return fmt.Errorf("transmit: register a buffer: %s: %w", why, errors.ErrUnsupported)
 	}
 	if _, err := b.slot.slab.rings.join(r, b.slot.slab.mem); err != nil {
 		return fmt.Errorf("transmit: register a buffer: %w", err)
@@ -210,8 +226,8 @@ func (s *Sender) registerBuffer(m *slot) {
 		return
 	}
 	u.fixed, u.why = -1, nil
-	if m.slab.file != nil {
-		return // a memfd that is registered could not be sealed
+	if m.slab.notForRings() != "" {
+		return
 	}
 	place, ok := m.slab.rings.in(u.r)
 	if !ok {

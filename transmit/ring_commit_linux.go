@@ -274,12 +274,15 @@ func (r *Ring) land(id uint64, x *flight, list *[]landing) {
 		return
 	}
 	if n := len(*list); n > 0 && l.merged(&(*list)[n-1]) {
-		l.copied = false
+		l.copied, l.silent = false, true
 	}
 	if l.bytes > 0 {
 		r.stats.Notified++
-		if l.copied {
+		switch {
+		case l.copied:
 			r.stats.Copied++
+		case l.silent:
+			r.stats.Merged++
 		}
 	}
 	*list = append(*list, l)

@@ -105,6 +105,7 @@ type landing struct {
 	gen    uint32
 	bytes  int32 // that were sent: with none, copied means nothing
 	copied bool
+	silent bool // whether it was copied was not said
 }
 
 // merged reports whether a notification that says copied says so only because the
@@ -112,7 +113,9 @@ type landing struct {
 // of the send before, and chains the notifications (io_link_skb, io_uring/notif.c,
 // Linux 6.10); it notes with the first of a chain what became of that packet, and
 // takes the others, of which it heard nothing, for copied (io_notif_tw_complete). A
-// chain comes at once: prev is the notification that came right before.
+// chain comes at once: prev is the notification that came right before. A packet of its
+// own that was copied right behind one that was not would look the same, so that such
+// a notification is taken to say nothing.
 func (l *landing) merged(prev *landing) bool {
 	return l.copied && l.bytes < mostMerged && prev.s == l.s && prev.bytes > 0 && !prev.copied
 }

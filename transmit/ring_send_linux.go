@@ -260,10 +260,12 @@ func (s *Sender) landed(l *landing) bool {
 		if l.copied {
 			s.stats.CopiedSends++
 		}
-		s.zc.adapt.observe(l.copied, 1, s.k.Now)
+		if !l.silent {
+			s.zc.adapt.observe(l.copied, 1, s.k.Now)
+		}
 	}
 	if e := &s.led.entries[l.item]; e.gen == l.gen && e.out {
-		if l.bytes > 0 {
+		if l.bytes > 0 && !l.silent {
 			e.notified++
 			if l.copied {
 				e.copied++

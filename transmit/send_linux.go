@@ -136,6 +136,9 @@ func (s *Sender) openMemory() error {
 		}
 		return err
 	}
+	if s.o.Backend == IoUringSend && s.ru == nil && s.kind != kindFile {
+		s.noteCause(IoUringSend, Write, "fast-path-refused", "the sender has no ring", errors.ErrUnsupported, false)
+	}
 	s.mu.Lock()
 	if e := &s.led.entries[j.entry]; lent != nil {
 		e.loans = append(e.loans, lent)

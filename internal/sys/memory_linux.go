@@ -21,6 +21,7 @@ const ProtNone = unix.PROT_NONE
 // Advice of [Madvise]; madvise(2).
 const (
 	AdviseHugepage      = unix.MADV_HUGEPAGE       // EINVAL in kernels without transparent huge pages
+	AdviseNoHugepage    = unix.MADV_NOHUGEPAGE     // EINVAL there, too
 	AdviseWillneed      = unix.MADV_WILLNEED       // read ahead; does not wait
 	AdviseDontfork      = unix.MADV_DONTFORK       // children do not get it
 	AdvisePopulateRead  = unix.MADV_POPULATE_READ  // Linux 5.14; EFAULT where touching would be SIGBUS
