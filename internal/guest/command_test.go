@@ -96,7 +96,7 @@ func TestCommand(t *testing.T) {
 			t.Run(series+"/"+nic, func(t *testing.T) {
 				c := guest.Config{
 					Series: series, NICs: []string{nic},
-					Loadable: slices.Concat(withTLS(series, networkModules), loadable),
+					Loadable: slices.Concat(networkModules, loadable, tlsModules(series)),
 					Tools:    tools, Files: map[string]string{"/bin/zcprobe": binary}, Collect: []string{recordDir},
 				}
 				steps := commandSteps()
