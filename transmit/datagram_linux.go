@@ -61,7 +61,13 @@ func (s *Sender) sendDatagram(fd int) verdict {
 		flags |= sys.MsgZerocopy
 		s.led.sending(j.entry)
 	}
-	n, e := s.sendmsg(fd, control, flags)
+	n, e := 0, syscall.ENOSYS
+	if !lend && s.copiesByRing() {
+		n, e = s.copyRing(fd, len(j.rest), maxInt, flags, control)
+	}
+	if e == syscall.ENOSYS {
+		n, e = s.sendmsg(fd, control, flags)
+	}
 	if e != 0 {
 		if lend {
 			s.led.notSent(j.entry)

@@ -182,7 +182,7 @@ func (it *batchItem) request(b *Batch) {
 		q, it.n = s.ringRequest(it.fd, k, nil)
 	} else {
 		it.lends = false
-		q, it.n = s.copyRequest(it.fd, 1, maxInt, sys.MsgDontwait|sys.MsgNosignal)
+		q, it.n = s.copyRequest(it.fd, 1, maxInt, sys.MsgDontwait|sys.MsgNosignal, nil)
 	}
 	it.state = batchRequest
 	b.reqs = append(b.reqs, q)

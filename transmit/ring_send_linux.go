@@ -279,8 +279,8 @@ func (s *Sender) landed(l *landing) bool {
 // copyRing copies the first k parts, most bytes of them, through the ring: where it
 // was asked for by name. The lock is held, and let go in the meantime. ENOSYS says
 // that the ring is not to be used.
-func (s *Sender) copyRing(fd, k, most, flags int) (int, syscall.Errno) {
-	q, _ := s.copyRequest(fd, k, most, flags)
+func (s *Sender) copyRing(fd, k, most, flags int, control []byte) (int, syscall.Errno) {
+	q, _ := s.copyRequest(fd, k, most, flags, control)
 	s.mu.Unlock()
 	s.ru.r.submit(&s.ru.w, q)
 	s.mu.Lock()
@@ -288,12 +288,12 @@ func (s *Sender) copyRing(fd, k, most, flags int) (int, syscall.Errno) {
 }
 
 // copyRequest makes a request to copy the first k parts, most bytes of them: n.
-func (s *Sender) copyRequest(fd, k, most, flags int) (q *request, n int) {
+func (s *Sender) copyRequest(fd, k, most, flags int, control []byte) (q *request, n int) {
 	j, u := &s.job, s.ru
 	q = &u.req
 	q.sqe = sys.UringSQE{Opcode: sys.UringOpSend, Fd: int32(fd), OpFlags: uint32(flags)}
 	q.s, q.item, q.gen = s, j.entry, s.led.entries[j.entry].gen
-	if k == 1 {
+	if k == 1 && control == nil {
 		p := j.rest[0]
 		p = p[:min(len(p), most, mostRequest)]
 		q.sqe.SetBuffer(p)
@@ -307,7 +307,7 @@ func (s *Sender) copyRequest(fd, k, most, flags int) (q *request, n int) {
 		n += len(p)
 	}
 	q.sqe.Opcode = sys.UringOpSendmsg
-	u.msg.Set(j.iov, nil)
+	u.msg.Set(j.iov, control)
 	q.sqe.SetMessage(&u.msg)
 	return q, n
 }

@@ -225,16 +225,19 @@ func TestRingUDP(t *testing.T) {
 		name          string
 		size, segment int
 		parts         bool
-		way           transmit.Backend
+		asked, way    transmit.Backend
 	}{
 		{name: "datagram", size: 1472, way: transmit.IoUringSendZC},
 		{name: "datagram of parts", size: 1472, parts: true, way: transmit.IoUringSendZC},
 		{name: "train", size: 56000, segment: 1400, way: transmit.IoUringSendZC},
 		{name: "train of parts", size: 56000, segment: 1400, parts: true, way: transmit.IoUringSendZC},
 		{name: "over the MTU", size: 1473, way: transmit.Write},
+		{name: "copied", size: 1472, asked: transmit.IoUringSend, way: transmit.IoUringSend},
+		{name: "copied parts", size: 1472, parts: true, asked: transmit.IoUringSend, way: transmit.IoUringSend},
+		{name: "copied train", size: 56000, segment: 1400, asked: transmit.IoUringSend, way: transmit.IoUringSend},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := sinkSender(t, sink, "udp4", transmit.Options{Ring: r, Threshold: 1000, SegmentBytes: c.segment, OnDowngrade: func(*transmit.Downgrade) {}})
+			s := sinkSender(t, sink, "udp4", transmit.Options{Ring: r, Backend: c.asked, Threshold: 1000, SegmentBytes: c.segment, OnDowngrade: func(*transmit.Downgrade) {}})
 			p := make([]byte, c.size)
 			for range 20 {
 				var done transmit.Completion

@@ -184,6 +184,7 @@ var selectCases = []selectCase{
 	{name: "large datagram of memory", t: Transfer{Source: SourceMemory, Protocol: UDP, SizeBytes: 40000}, want: Write, lost: MsgZerocopy, cause: "udp-over-mtu"},
 	{name: "datagrams of memory", t: Transfer{Source: SourceMemory, Protocol: UDP}, want: Write, lost: MsgZerocopy, cause: "udp-over-mtu"},
 	{name: "datagrams, path unknown", set: withoutPath, t: Transfer{Source: SourceMemory, Protocol: UDP}, want: Write, lost: MsgZerocopy, cause: "udp-over-mtu"},
+	{name: "datagrams by a ring, copied", t: Transfer{Source: SourceMemory, Protocol: UDP, SizeBytes: 1400}, want: Write, lost: IoUringSend, words: "copies as write does"},
 	{name: "batch of datagrams", t: Transfer{Source: SourceMemory, Protocol: UDP, SizeBytes: 60000, SegmentBytes: 1400}, want: MsgZerocopy},
 	{name: "batch too large", t: Transfer{Source: SourceMemory, Protocol: UDP, SizeBytes: 65508, SegmentBytes: 1400}, want: Write, lost: MsgZerocopy, words: "at most 65507"},
 

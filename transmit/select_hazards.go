@@ -61,7 +61,7 @@ func ruleDatagramSize(s *selector, b Backend) objection {
 	most := s.datagramMax()
 	over := s.t.SizeBytes > most
 	switch {
-	case isLoop(b) || b == MmapWrite:
+	case isLoop(b) || b == MmapWrite || b == IoUringSend:
 		if over {
 			return objection{reason: fmt.Sprintf("A send holds at most %d bytes, so this takes several.", most)}
 		}

@@ -369,7 +369,7 @@ func (s *Sender) copyOut(fd, most int) verdict {
 	var n int
 	e := syscall.ENOSYS
 	if s.copiesByRing() {
-		n, e = s.copyRing(fd, k, most, flags)
+		n, e = s.copyRing(fd, k, most, flags, nil)
 	}
 	if e == syscall.ENOSYS {
 		n, e = s.write(fd, k, most, flags)

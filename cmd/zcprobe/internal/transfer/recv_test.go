@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/zcprobe/zcprobe/transmit"
 )
 
 func dial(t *testing.T, a Address) Conn {
@@ -209,6 +211,31 @@ func TestDatagrams(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A backend that is asked for by name moves datagrams, too, where it can.
+func TestDatagramsByBackend(t *testing.T) {
+	for _, b := range []transmit.Backend{transmit.Write, transmit.MsgZerocopy, transmit.IoUringSend, transmit.IoUringSendZC} {
+		t.Run(string(b), func(t *testing.T) {
+			out, name := output(t)
+			a, done := receiveOn(t, RecvOptions{Listen: Address{"udp", "127.0.0.1:0"}}, out)
+			o := sendOptions(a, MemorySource(100_001, 1))
+			o.Backend = b
+			r, err := Send(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := <-done; got.err != nil {
+				t.Fatal(got.err)
+			}
+			want := make([]byte, 100_001)
+			fill(want, 0)
+			mustHave(t, name, want)
+			if r.Backend != string(b) || b.Notifies() != (r.ZerocopySends > 0) || r.NotifiedSends != r.ZerocopySends {
+				t.Errorf("went by %s: %+v", r.Backend, r)
+			}
+		})
 	}
 }
 
