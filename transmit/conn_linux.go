@@ -47,6 +47,8 @@ type fileCopy struct {
 
 	stalled int // calls in a row that found the target not ready when it was
 
+	waited, inOne bool // for room; all that was sent went in the first call
+
 	direct bool // the file is open with O_DIRECT, if told
 	crypto bool // the kernel encrypts what is sent, if told
 
@@ -78,7 +80,7 @@ func (c *Conn) takeFile(x *copying, f *os.File, at, most int64) (int64, bool, er
 		return 0, false, nil // reading says so better
 	}
 	x.conn, x.k, x.sent, x.most, x.err, x.look, x.direct, x.size, x.stalled = c, c.stream.calls, 0, most, nil, lookSend, false, noEnd, 0
-	x.crypto = false
+	x.crypto, x.waited, x.inOne = false, false, false
 	if x.off = nil; at >= 0 {
 		x.at, x.off = at, &x.at
 	}
@@ -174,10 +176,14 @@ func (x *copying) sendSource(fd uintptr) bool {
 }
 
 // whole reports whether all of the file was sent, from its start to its end as it is
-// now. To look is cheaper than a call that finds nothing more.
+// now. To look is cheaper than a call that finds nothing more, and what went in one
+// call was as long when the copy began, which was no time ago.
 func (x *copying) whole() bool {
 	if x.sent != x.size {
 		return false
+	}
+	if x.inOne {
+		return true
 	}
 	st, err := x.k.Fstat(x.src)
 	if err != nil || st.Size > x.size {
@@ -219,12 +225,14 @@ func (x *copying) sendPiece(fd uintptr) bool {
 			x.push(int(fd))
 			return true
 		case err == nil:
+			x.inOne = x.sent == 0 && !x.waited
 			x.sent += int64(n)
 			x.stalled = 0
 		case err == syscall.EAGAIN:
 			// Which does not say that it is the target that is not ready.
 			got, perr := x.k.Poll(int(fd), sys.PollOut, 0)
 			if perr != nil || got&sys.PollOut == 0 {
+				x.waited = true
 				return false
 			}
 			if x.stalled++; x.stalled > mostStalled {

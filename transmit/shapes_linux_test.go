@@ -149,8 +149,8 @@ var shapes = []shape{
 	{name: "TCPConn ← procfs (/proc/filesystems)", with: "Wrap", why: whyMade, inside: true, make: func(s *stage) func() {
 		return s.copying(s.tcp(), s.existing("/proc/filesystems"))
 	}},
-	{name: "TCPConn ← procfs (/proc/kallsyms)", with: "Wrap", why: whyNoSplice, make: func(s *stage) func() {
-		return s.copying(s.tcp(), s.existing("/proc/kallsyms"))
+	{name: "TCPConn ← procfs (/proc/self/limits)", with: "Wrap", why: whyNoSplice, make: func(s *stage) func() {
+		return s.copying(s.tcp(), s.existing("/proc/self/limits"))
 	}},
 	{name: "TCPConn ← sysfs", with: "Wrap", why: whyInKernel, inside: true, make: func(s *stage) func() {
 		return s.copying(s.tcp(), s.existing("/sys/kernel/btf/vmlinux"))
