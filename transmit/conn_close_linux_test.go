@@ -197,7 +197,11 @@ func TestConnFileOptions(t *testing.T) {
 		{"lease", ConnOptions{File: FileOptions{Lease: true}}, Sendfile},
 		{"header is left out", ConnOptions{File: FileOptions{Header: [][]byte{[]byte("header")}, Snapshot: true}}, ReadWrite},
 	} {
-		for _, s := range fileShapes[:12] {
+		shapes := fileShapes[:12]
+		if o.name == "lease" {
+			shapes = shapes[:2] // those that are a file, which is opened again
+		}
+		for _, s := range shapes {
 			t.Run(o.name+" "+s.name, func(t *testing.T) {
 				var rep CopyReport
 				o.o.OnCopy = func(r CopyReport) {
@@ -231,10 +235,7 @@ func TestConnFileOptions(t *testing.T) {
 
 // readOnly opens a file again: with a lease nobody may have it open for writing.
 func readOnly(t *testing.T, r io.Reader, after func() any) (io.Reader, func() any) {
-	f, ok := r.(*os.File)
-	if !ok {
-		t.Skip("needs a bare file")
-	}
+	f := r.(*os.File)
 	again := openFile(t, f.Name(), os.O_RDONLY)
 	pos, _ := f.Seek(0, io.SeekCurrent)
 	_, _ = again.Seek(pos, io.SeekStart)
