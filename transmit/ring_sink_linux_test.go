@@ -119,7 +119,7 @@ func TestRingHeld(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer b.Release()
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		c, err := s.SendBuffer(ctx, b)
 		if err != nil || c.Backend() != transmit.IoUringSendZC {
@@ -206,7 +206,7 @@ func TestRingIdle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		if res, err := c.Wait(ctx); err != nil || res.Reported != transmit.Uncopied {
 			t.Fatalf("%+v, %v", res, err)
 		}

@@ -100,7 +100,7 @@ func TestHarnessFailures(t *testing.T) {
 	}{
 		{"panic", Config{Steps: []Step{shell("echo before; sleep 1; echo c >/proc/sysrq-trigger")}}, "ended before it was done"},
 		{"no first process", Config{CommandLine: "rdinit=/nonesuch init=/nonesuch"}, "did not come to its first step"},
-		{"never done", Config{Steps: []Step{shell("echo before; sleep 1000")}, Timeout: 12 * time.Second}, "not done after 12s"},
+		{"never done", Config{Steps: []Step{shell("echo before; sleep 1000")}, Timeout: 30 * time.Second}, "not done after 30s"},
 		{"no such module", Config{Modules: []string{"nonesuch"}}, "no module nonesuch"},
 		{"no such NIC", Config{NICs: []string{"nonesuch"}}, "no driver is known for nonesuch"},
 		{"bad device option", Config{NICs: []string{"e1000e,nonesuch=1"}}, "nonesuch"},
