@@ -214,7 +214,7 @@ func TestSendErrors(t *testing.T) {
 		if err == nil || c.Bytes() < 1<<20 || c.Bytes() == int64(len(p)) {
 			t.Fatalf("%d bytes, %v", c.Bytes(), err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		if _, err := c.Wait(ctx); err != nil && !errors.Is(err, ErrUnacknowledged) {
 			t.Errorf("wait: %v", err)
