@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -259,5 +261,45 @@ func TestRingUDP(t *testing.T) {
 				t.Errorf("%+v", st)
 			}
 		})
+	}
+}
+
+// TestRingMapped sends a kept mapping of a file through a ring, and nothing of a range
+// that the file has no longer.
+func TestRingMapped(t *testing.T) {
+	sink := newSink(t)
+	const size = 4 << 20
+	name := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(name, make([]byte, size), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r := newRing(t, transmit.RingOptions{})
+	maps := transmit.NewMappings(transmit.MappingsOptions{})
+	o := transmit.FileOptions{Mappings: maps}
+	s := sinkSender(t, sink, "tcp4", transmit.Options{Backend: transmit.MmapZerocopy, Ring: r})
+	for range 3 {
+		c, err := s.SendFile(t.Context(), f, 0, -1, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := c.Wait(t.Context())
+		if err != nil || res.Backend != transmit.MmapZerocopy || res.Bytes != size || res.Reported != transmit.Uncopied {
+			t.Fatalf("%+v, %v", res, err)
+		}
+	}
+	if st, rs := s.Stats(), r.Stats(); st.ZerocopySends == 0 || rs.Sends != int64(st.ZerocopySends) || st.PlainBytes != 0 {
+		t.Errorf("%+v, by the ring %+v", st, rs)
+	}
+	if err := os.Truncate(name, size/2); err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.SendFile(t.Context(), f, 0, size, o)
+	if e, ok := errors.AsType[*transmit.TruncatedError](err); !ok || c.Bytes() != 0 || e.ZeroBytes != 0 {
+		t.Errorf("%d bytes of a file made shorter, %v", c.Bytes(), err)
 	}
 }
