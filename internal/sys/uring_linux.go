@@ -28,14 +28,18 @@ func UringEnter(fd int, submit, wait, flags uint32) (int, error) {
 }
 
 // UringRegister registers the n objects at arg. For UringRegisterProbe arg is
-// struct io_uring_probe with room for n opcodes, which the kernel fills in.
+// struct io_uring_probe with room for n opcodes, which the kernel fills in. Signals,
+// by which the Go runtime preempts threads, do not end it: some kernels (seen on 5.10) wait
+// for requests to end, and answer EINTR before anything is done.
 func UringRegister(fd int, op uint32, arg []byte, n uint32) error {
-	_, _, e := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(fd), uintptr(op),
-		uintptr(unsafe.Pointer(unsafe.SliceData(arg))), uintptr(n), 0, 0)
-	if e != 0 {
-		return Wrap("io_uring_register", e)
-	}
-	return nil
+	return Wrap("io_uring_register", ignoringEINTR(func() error {
+		_, _, e := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(fd), uintptr(op),
+			uintptr(unsafe.Pointer(unsafe.SliceData(arg))), uintptr(n), 0, 0)
+		if e != 0 {
+			return e
+		}
+		return nil
+	}))
 }
 
 // SetBuffer makes p what a request sends. What it points to must stay referenced
