@@ -1,0 +1,178 @@
+package ebpf
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/zcprobe/zcprobe/probe"
+)
+
+type flowKey struct {
+	socket uint64
+	api    API
+}
+
+type causeKey struct {
+	id        string
+	mechanism probe.Mechanism
+	device    string
+}
+
+// account adds up one flow.
+type account struct {
+	sent        uint64
+	uncopied    uint64 // at the door of the first device
+	copied      uint64 // there
+	lost        uint64 // uncopied at the door, copied behind it
+	underWay    uint64 // uncopied at the door, and may yet be copied
+	again       uint64
+	devices     map[string]uint64
+	causes      map[causeKey]Cause
+	unexplained uint64 // copied, and nothing says why
+}
+
+func newAccount() *account {
+	return &account{devices: map[string]uint64{}, causes: map[causeKey]Cause{}}
+}
+
+// udp is filled in by the account: an observation does not know its socket.
+func (o observation) udp() bool { return o.evidence.has(seenDatagram) }
+
+// seenDatagram marks observations of UDP sockets. The kernel side does not use
+// the bit.
+const seenDatagram evidence = 1 << 31
+
+// summarize judges what a trace has seen.
+func summarize(all observations) []Flow {
+	sockets := make(map[uint64]Socket, len(all.sockets))
+	for _, s := range all.sockets {
+		sockets[s.ID] = s
+	}
+	accounts := map[flowKey]*account{}
+	for _, o := range all.counts {
+		s, ok := sockets[o.socket]
+		if !ok {
+			continue
+		}
+		if s.Protocol == "udp" {
+			o.evidence |= seenDatagram
+		}
+		key := flowKey{o.socket, o.api}
+		if accounts[key] == nil {
+			accounts[key] = newAccount()
+		}
+		accounts[key].add(o)
+	}
+	flows := make([]Flow, 0, len(accounts))
+	for key, a := range accounts {
+		if a.sent == 0 && a.uncopied+a.copied == 0 {
+			continue
+		}
+		flows = append(flows, a.flow(key, sockets[key.socket]))
+	}
+	slices.SortFunc(flows, func(a, b Flow) int {
+		return cmp.Or(cmp.Compare(b.CopiedBytes, a.CopiedBytes), cmp.Compare(b.Bytes, a.Bytes),
+			cmp.Compare(a.PID, b.PID), cmp.Compare(a.Inode, b.Inode), cmp.Compare(a.API, b.API))
+	})
+	return flows
+}
+
+func (a *account) add(o observation) {
+	switch o.place {
+	case placeSent:
+		a.sent += o.bytes
+	case placeQueued:
+		a.devices[o.device.Name] += o.bytes
+	case placeDoor:
+		switch {
+		case o.memory == memoryUnknown:
+		case o.memory.kernels() && o.evidence&sourceMask != sourceSocket:
+			a.copied += o.bytes
+		default:
+			a.uncopied += o.bytes
+		}
+	case placeAgain:
+		a.again += o.bytes
+	case placeUnderWay:
+		if !o.evidence.has(seenTap) {
+			a.underWay += o.lent
+		}
+	}
+	for _, f := range judge(o) {
+		a.find(f, o.packets)
+	}
+}
+
+func (a *account) find(f finding, packets uint64) {
+	a.lost += f.lost
+	if f.id == "" {
+		a.unexplained += f.bytes
+		return
+	}
+	key := causeKey{f.id, f.mechanism, f.device}
+	c := a.causes[key]
+	if c.ID == "" {
+		entry, _ := probe.LookupCause(f.id)
+		c = Cause{ID: f.id, Kind: entry.Kind, Mechanism: f.mechanism, Device: f.device, Expected: entry.Expected}
+	}
+	c.Bytes += f.bytes
+	c.Packets += packets
+	a.causes[key] = c
+}
+
+// flow balances the account. What the kernel accepted is what it is about: more
+// at the door than was accepted is left out, less is unknown.
+func (a *account) flow(key flowKey, s Socket) Flow {
+	lost := min(a.lost, a.uncopied)
+	copied := min(a.copied+lost, a.sent)
+	pending := min(a.underWay, a.uncopied-lost)
+	uncopied := min(a.uncopied-lost-pending, a.sent-copied)
+	f := Flow{
+		PID: s.PID, Comm: s.Comm, API: key.api.String(), FixedBuffers: key.api == APIUringSendZCFixed,
+		Protocol: s.Protocol, Local: address(s.Local), Remote: address(s.Remote), Device: a.device(),
+		Bytes: a.sent, ZeroCopiedBytes: uncopied, CopiedBytes: copied, UnknownBytes: a.sent - copied - uncopied,
+		RetransmittedData: a.again, Inode: s.Inode, UID: s.UID, Cgroup: s.Cgroup, NetNS: s.NetNS,
+	}
+	f.Causes = slices.SortedFunc(maps.Values(a.causes), func(a, b Cause) int {
+		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.ID, b.ID),
+			cmp.Compare(a.Mechanism, b.Mechanism), cmp.Compare(a.Device, b.Device))
+	})
+	return f
+}
+
+func address(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// device is the first device that most of the flow went to.
+func (a *account) device() string {
+	var most string
+	for name, bytes := range a.devices {
+		if most == "" || bytes > a.devices[most] || bytes == a.devices[most] && name < most {
+			most = name
+		}
+	}
+	return most
+}
+
+// total adds up causes over flows.
+func total(flows []Flow) []CauseTotal {
+	sums := map[string]CauseTotal{}
+	for _, f := range flows {
+		for _, c := range f.Causes {
+			t := sums[c.ID]
+			t.ID, t.Kind, t.Expected = c.ID, c.Kind, c.Expected
+			t.Bytes += c.Bytes
+			t.Packets += c.Packets
+			sums[c.ID] = t
+		}
+	}
+	return slices.SortedFunc(maps.Values(sums), func(a, b CauseTotal) int {
+		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.ID, b.ID))
+	})
+}

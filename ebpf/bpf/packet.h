@@ -1,0 +1,188 @@
+// Packets: how much payload, in which memory, of which part of the stream.
+#pragma once
+
+#include "socket.h"
+
+#define NETIF_F_SG (1 << 0)
+#define NETIF_F_IP_CSUM (1 << 1)
+#define NETIF_F_HW_CSUM (1 << 3)
+#define NETIF_F_IPV6_CSUM (1 << 4)
+#define IFF_LOOPBACK 8
+#define CHECKSUM_PARTIAL 3
+#define SKBFL_ZEROCOPY_ENABLE 1
+#define SKBFL_PURE_ZEROCOPY 4
+#define ETH_P_IP 0x0008	  // in network order on a little-endian machine
+#define ETH_P_IPV6 0xdd86
+
+GLOBAL u32 class_of(u64 page)
+{
+	if (page & 1)
+		return CLASS_DEVICE;
+	struct page *p = (void *)page;
+	u64 head = READ(p, compound_head);
+	if (head & 1)
+		p = (void *)(head - 1);
+	u64 mapping = (u64)READ(p, mapping);
+	if (mapping)
+		return mapping & 1 ? CLASS_USER : mapping & 2 ? CLASS_KERNEL : CLASS_CACHE;
+	// The zero page stands for memory that was never written to.
+	u64 flags = 0;
+	probe_read_kernel(&flags, sizeof(flags), p);
+	if (flags >> bit_reserved & 1)
+		return CLASS_USER;
+	return CLASS_KERNEL;
+}
+
+// tapped says whether a packet socket on the list takes packets.
+INLINE bool tapped(struct list_head *list, bool outgoing)
+{
+	struct list_head *at = READ(list, next);
+	for (int i = 0; i < 4; i++) {
+		if (!at || at == list)
+			return 0;
+		struct packet_type *tap = (void *)at - FIELD_OFFSET(((struct packet_type *)0)->list);
+		if (!outgoing || !READ(tap, ignore_outgoing))
+			return 1;
+		at = READ(at, next);
+	}
+	return 0;
+}
+
+INLINE bool device_tapped(struct net_device *dev, bool outgoing)
+{
+	if (tapped(&dev->ptype_all, outgoing))
+		return 1;
+	struct net *net = dev->nd_net.net;
+	return FIELD_EXISTS(net->ptype_all) && tapped(&net->ptype_all, outgoing);
+}
+
+// note_device keeps the name of a device, which cannot be asked for later from
+// another namespace.
+INLINE void note_device(struct net_device *dev)
+{
+	struct device_key key = {.netns = dev->nd_net.net->ns.inum, .index = dev->ifindex};
+	if (map_lookup(&devices, &key))
+		return;
+	struct device d = {};
+	probe_read_kernel(d.name, sizeof(d.name), &dev->name);
+	const char *type = dev->rtnl_link_ops->kind;
+	if (type)
+		probe_read_kernel_str(d.type, sizeof(d.type), type);
+	map_update(&devices, &key, &d, BPF_ANY);
+}
+
+INLINE u32 device_evidence(struct net_device *dev, bool v6)
+{
+	u64 features = dev->features, csum = NETIF_F_HW_CSUM | (v6 ? NETIF_F_IPV6_CSUM : NETIF_F_IP_CSUM);
+	u32 seen = 0;
+	if (!(features & NETIF_F_SG))
+		seen |= SEEN_NO_SG;
+	if (!(features & csum))
+		seen |= SEEN_NO_CSUM;
+	if (dev->flags & IFF_LOOPBACK)
+		seen |= SEEN_LOOPBACK;
+	return seen;
+}
+
+// transport finds where the payload begins, counted from skb->head, and notes
+// the sequence number. False if the packet is none of a known protocol.
+INLINE bool transport(struct packet *p, struct sk_buff *skb, u32 *payload)
+{
+	u64 head = (u64)skb->head;
+	u8 b[20] = {};
+	bool inner = BITFIELD(skb, encapsulation);
+	u32 network = inner ? skb->inner_network_header : skb->network_header;
+	u32 at = inner ? skb->inner_transport_header : skb->transport_header;
+	if (inner)
+		p->evidence |= SEEN_ENCAP;
+	if (probe_read_kernel(b, sizeof(b), (void *)(head + network)))
+		return 0;
+	if (b[0] >> 4 == 4) {
+		if (b[9] != p->protocol)
+			return 0;
+		if ((b[6] & 0x3f) | b[7]) {
+			p->evidence |= SEEN_FRAGMENT;
+			if ((b[6] & 0x1f) | b[7]) {
+				*payload = network + (b[0] & 15) * 4;
+				return p->protocol == IPPROTO_UDP;
+			}
+		}
+	} else if (b[0] >> 4 == 6) {
+		p->flags |= 1;
+		if (b[6] == 44) {
+			u8 fragment[8] = {};
+			probe_read_kernel(fragment, 8, (void *)(head + network + 40));
+			p->evidence |= SEEN_FRAGMENT;
+			if (fragment[2] | (fragment[3] & 0xf8)) {
+				*payload = network + 48;
+				return p->protocol == IPPROTO_UDP;
+			}
+			at = network + 48;
+		}
+	} else {
+		return 0;
+	}
+	if (p->protocol == IPPROTO_UDP) {
+		*payload = at + 8;
+		return 1;
+	}
+	if (probe_read_kernel(b, sizeof(b), (void *)(head + at)))
+		return 0;
+	p->seq = (u32)b[4] << 24 | (u32)b[5] << 16 | (u32)b[6] << 8 | b[7];
+	if (b[13] & 2) // SYN takes a number
+		p->seq++;
+	*payload = at + (b[12] >> 4) * 4;
+	return 1;
+}
+
+// read_packet reads what is needed of a packet; false if it has no payload of a
+// known protocol.
+INLINE bool read_packet(struct packet *p, struct sk_buff *skb, u8 protocol)
+{
+	u32 start;
+	u64 head = (u64)skb->head;
+	p->id = (u64)skb;
+	p->evidence = 0;
+	p->flags = 0;
+	p->seq = 0;
+	p->protocol = protocol;
+	if (!transport(p, skb, &start)) {
+		LOSE(unparsed);
+		return 0;
+	}
+	u32 skipped = start - (u32)((u64)skb->data - head);
+	u32 len = skb->len;
+	if (skipped >= len || skipped > 4096)
+		return 0;
+	p->payload = len - skipped;
+	p->data_len = skb->data_len;
+	u32 in_head = len - p->data_len;
+	p->linear = in_head > skipped ? in_head - skipped : 0;
+	struct skb_shared_info *shared = (void *)(head + skb->end);
+	p->frags = READ(shared, nr_frags);
+	p->gso = READ(shared, gso_size) != 0;
+	u8 flags = READ(shared, flags);
+	if (flags & SKBFL_ZEROCOPY_ENABLE) {
+		p->evidence |= SEEN_LENT;
+		if (flags & SKBFL_PURE_ZEROCOPY)
+			p->flags |= 2;
+	}
+	if (BITFIELD(skb, ip_summed) == CHECKSUM_PARTIAL)
+		p->evidence |= SEEN_PARTIAL;
+	if (p->frags > MAX_FRAGS)
+		LOSE(frags);
+	probe_read_kernel(p->frag, MAX_FRAGS * sizeof(p->frag[0]), &shared->frags);
+	struct net_device *dev = skb->dev;
+	p->device = dev->ifindex;
+	p->netns = dev->nd_net.net->ns.inum;
+	return 1;
+}
+
+INLINE u8 frag_class(const struct packet *p, u32 i)
+{
+	if (p->flags & 2)
+		return CLASS_USER; // all of it is lent: no page needs to be looked at
+	return class_of(p->frag[i % FRAG_ROOM].page);
+}
+
+INLINE bool is_copied(u8 class) { return class == CLASS_LINEAR || class == CLASS_KERNEL; }

@@ -1,0 +1,264 @@
+// Sockets: who they belong to, and by which call the application sends.
+#pragma once
+
+#include "state.h"
+
+#define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
+#define AF_INET 2
+#define AF_INET6 10
+#define MSG_ZEROCOPY 0x4000000
+#define MSG_SPLICE_PAGES 0x8000000 // Linux 6.5
+#define PF_IO_WORKER 0x10
+#define PF_KTHREAD 0x200000
+#define O_DIRECT_X86 040000
+#define O_DIRECT_ARM64 0200000
+#if defined(__TARGET_ARCH_arm64)
+#define O_DIRECT O_DIRECT_ARM64
+#else
+#define O_DIRECT O_DIRECT_X86
+#endif
+
+// enum io_uring_op
+#define IORING_OP_SENDMSG 9
+#define IORING_OP_SEND 26
+#define IORING_OP_SPLICE 30
+#define IORING_OP_SEND_ZC 47
+#define IORING_OP_SENDMSG_ZC 48
+
+struct call {
+	u8 api, source, zerocopy, sure;
+};
+
+INLINE struct file *file_of(struct task_struct *task, u64 fd)
+{
+	struct fdtable *table = task->files->fdt;
+	if ((u32)fd >= READ(table, max_fds))
+		return NULL;
+	struct file **at = READ(table, fd) + (u32)fd;
+	struct file *file = NULL;
+	probe_read_kernel(&file, sizeof(file), at);
+	return file;
+}
+
+// is_socket says whether a descriptor of the task is this socket.
+INLINE bool is_socket(struct task_struct *task, u64 fd, u64 sk)
+{
+	struct file *file = file_of(task, fd);
+	if (!file)
+		return 0;
+	struct socket *socket = READ(file, private_data);
+	if (!socket)
+		return 0;
+	return (u64)READ(socket, sk) == sk;
+}
+
+// pipe_source tells where the pages at the outlet of a pipe are from, by the
+// functions that look after them.
+INLINE u8 pipe_source(struct pipe_inode_info *pipe)
+{
+	if (!pipe)
+		return 0;
+	u32 size = READ(pipe, ring_size);
+	struct pipe_buffer *buffer = READ(pipe, bufs);
+	if (!size || !buffer)
+		return 0;
+	// The compiler must not assume the size of the kernel's structure.
+	u64 stride = __builtin_preserve_type_info(*buffer, 1);
+	buffer = (void *)buffer + (READ(pipe, tail) & (size - 1)) * stride;
+	struct pipe_buf_operations *ops = READ(buffer, ops);
+	if (!ops)
+		return 0;
+	u64 confirm = (u64)READ(ops, confirm), release = (u64)READ(ops, release), steal = (u64)READ(ops, try_steal);
+	if (confirm && confirm == code_cache_confirm)
+		return SOURCE_CACHE;
+	if (steal && steal == code_user_steal)
+		return SOURCE_USER;
+	if (release && release == code_written_release)
+		return SOURCE_WRITTEN;
+	if (release && release == code_generic_release)
+		return steal == 0 ? SOURCE_SOCKET : steal == code_generic_steal ? SOURCE_READ : 0;
+	return 0;
+}
+
+INLINE void uring_call(struct call *call)
+{
+	u32 thread = get_current_pid_tgid();
+	u32 *op = map_lookup(&submitted, &thread);
+	call->api = API_URING_SEND;
+	if (!op)
+		return;
+	call->sure = 1;
+	if (*op == IORING_OP_SEND_ZC || *op == IORING_OP_SENDMSG_ZC)
+		call->api = API_URING_ZC;
+	else if (*op == IORING_OP_SPLICE)
+		call->api = API_SPLICE;
+}
+
+INLINE void flags_call(struct call *call, u8 api, u64 flags)
+{
+	call->api = flags & MSG_ZEROCOPY ? API_ZEROCOPY : api;
+	call->zerocopy = !!(flags & MSG_ZEROCOPY);
+}
+
+// current_call tells by which call the current task sends on sk, if it does: a
+// descriptor among the arguments has to be that socket. Where sk is not, the
+// task may still be at work for io_uring.
+INLINE void current_call(struct call *call, u64 sk)
+{
+	struct task_struct *task = get_current_task_btf();
+	*call = (struct call){};
+	if (task->flags & PF_KTHREAD)
+		return;
+	if (task->flags & PF_IO_WORKER) {
+		uring_call(call);
+		return;
+	}
+	struct pt_regs *regs = task_pt_regs(task);
+	u32 nr = CALL_NUMBER(regs);
+	u64 fd = CALL_ARG1(regs);
+	if (nr == NR_SPLICE)
+		fd = CALL_ARG3(regs);
+	if (!is_socket(task, fd, sk)) {
+		if (task->io_uring)
+			uring_call(call);
+		return;
+	}
+	call->sure = 1;
+	switch (nr) {
+	case NR_WRITE:
+		call->api = API_WRITE;
+		break;
+	case NR_WRITEV:
+	case NR_PWRITEV2:
+		call->api = API_WRITEV;
+		break;
+	case NR_SENDTO:
+		flags_call(call, API_WRITE, CALL_ARG4(regs));
+		break;
+	case NR_SENDMSG:
+		flags_call(call, API_WRITEV, CALL_ARG3(regs));
+		break;
+	case NR_SENDMMSG:
+		flags_call(call, API_WRITEV, CALL_ARG4(regs));
+		break;
+	case NR_SENDFILE: {
+		call->api = API_SENDFILE;
+		call->source = pipe_source(task->splice_pipe);
+		struct file *in = file_of(task, CALL_ARG2(regs));
+		if (call->source == SOURCE_READ && in && READ(in, f_flags) & O_DIRECT)
+			call->source = SOURCE_DIRECT;
+		break;
+	}
+	case NR_SPLICE: {
+		struct file *in = file_of(task, CALL_ARG1(regs));
+		call->api = API_SPLICE;
+		if (in)
+			call->source = pipe_source(READ(in, private_data));
+		if (call->source == SOURCE_USER)
+			call->api = API_VMSPLICE;
+		break;
+	}
+	default:
+		call->sure = 0;
+		if (task->io_uring)
+			uring_call(call);
+	}
+}
+
+INLINE u64 inode_of(struct sock *sk)
+{
+	return sk->sk_socket->file->f_inode->i_ino;
+}
+
+INLINE u32 write_seq_of(struct sock *sk)
+{
+	return READ((struct tcp_sock *)sk, write_seq);
+}
+
+INLINE void describe(struct socket_state *s, struct sock *sk)
+{
+	s->inode = inode_of(sk);
+	s->cgroup = sk->sk_cgrp_data.cgroup->kn->id;
+	s->netns = sk->__sk_common.skc_net.net->ns.inum;
+	s->uid = sk->sk_uid.val;
+	s->family = sk->__sk_common.skc_family;
+	s->protocol = sk->sk_protocol;
+	s->type = sk->sk_type;
+	s->local_port = sk->__sk_common.skc_num;
+	s->remote_port = __builtin_bswap16(sk->__sk_common.skc_dport);
+	if (s->family == AF_INET6) {
+		probe_read_kernel(s->local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+		probe_read_kernel(s->remote, 16, &sk->__sk_common.skc_v6_daddr);
+	} else {
+		*(u32 *)s->local = sk->__sk_common.skc_rcv_saddr;
+		*(u32 *)s->remote = sk->__sk_common.skc_daddr;
+	}
+}
+
+// own records the current process as the owner. Where nobody is recorded yet.
+INLINE void own(struct socket_state *s)
+{
+	if (s->tgid)
+		return;
+	s->tgid = get_current_pid_tgid() >> 32;
+	get_current_comm(s->comm, sizeof(s->comm));
+}
+
+INLINE bool wanted_process(void)
+{
+	if (!only_processes)
+		return 1;
+	u32 tgid = get_current_pid_tgid() >> 32;
+	return map_lookup(&processes, &tgid) != NULL;
+}
+
+INLINE void close_socket(u64 key, struct socket_state *s)
+{
+	s->flags |= SOCKET_CLOSED;
+	if (map_update(&closed, &s->id, s, BPF_ANY))
+		LOSE(sockets);
+	map_delete(&sockets, &key);
+}
+
+// adopt makes the state of a socket that sends for the first time.
+INLINE struct socket_state *adopt(struct sock *sk, struct packet *room)
+{
+	u64 key = (u64)sk;
+	u16 family = sk->__sk_common.skc_family;
+	if ((family != AF_INET && family != AF_INET6) || !wanted_process())
+		return NULL;
+	struct socket_state *s = &room->fresh;
+	__builtin_memset(s, 0, sizeof(*s));
+	describe(s, sk);
+	if (only_cgroup && s->cgroup != only_cgroup)
+		return NULL;
+	// No CPU does this twice at one time, and time does not return.
+	s->id = ktime_get_ns() << 8 | (get_smp_processor_id() & 255);
+	if (s->protocol == IPPROTO_TCP)
+		s->sent = s->queued = s->door = write_seq_of(sk);
+	if (map_update(&sockets, &key, s, BPF_NOEXIST))
+		LOSE(sockets);
+	return map_lookup(&sockets, &key);
+}
+
+// sender returns the state of a socket that the current task sends on.
+INLINE struct socket_state *sender(struct sock *sk, struct packet *room)
+{
+	u64 key = (u64)sk;
+	struct socket_state *s = map_lookup(&sockets, &key);
+	// Nothing tells of the end of a UDP socket but its successor.
+	if (s && s->protocol != IPPROTO_TCP && s->inode != inode_of(sk) && s->inode) {
+		close_socket(key, s);
+		s = NULL;
+	}
+	if (!s)
+		s = adopt(sk, room);
+	return s;
+}
+
+INLINE void count_sent(const struct socket_state *s, u8 api, u64 bytes)
+{
+	struct counter_key key = {.socket = s->id, .kind = KIND_SENT, .api = api};
+	count(&key, bytes, 0);
+}

@@ -1,0 +1,322 @@
+// What the tracer keeps in the kernel: sockets, counters and packets under way.
+// Facts only: which cause they amount to is decided above, in Go, by functions
+// that can be tested without a kernel.
+#pragma once
+
+#include "kernel.h"
+
+// enum api is what the application asked for.
+enum __attribute__((packed)) api {
+	API_UNKNOWN,
+	API_WRITE,	 // write, send, sendto
+	API_WRITEV,	 // writev, sendmsg, sendmmsg
+	API_SENDFILE,
+	API_SPLICE,
+	API_VMSPLICE,	 // splice of pages that vmsplice put into the pipe
+	API_ZEROCOPY,	 // MSG_ZEROCOPY
+	API_URING_SEND,
+	API_URING_ZC,
+	API_URING_ZC_FIXED,
+};
+
+// enum class is the kind of memory that payload lies in.
+enum __attribute__((packed)) class {
+	CLASS_UNKNOWN,
+	CLASS_LINEAR,	 // the packet's own head: written by the CPU
+	CLASS_KERNEL,	 // a page of the kernel's: written by the CPU, or a device
+	CLASS_USER,	 // an anonymous page of a process, or the zero page
+	CLASS_CACHE,	 // a page of a file
+	CLASS_DEVICE,	 // device memory, which the CPU cannot read
+};
+
+// enum kind says what a counter counts.
+enum __attribute__((packed)) kind {
+	KIND_SENT,	 // bytes accepted from the application
+	KIND_QUEUED,	 // payload that entered its first device, once
+	KIND_DOOR,	 // payload at the door of that device's driver, once
+	KIND_LOWER,	 // payload at the door of a device below, once
+	KIND_AFTER,	 // payload that met something behind a door
+	KIND_AGAIN,	 // payload that entered its first device again: retransmitted
+};
+
+// enum evidence is what was seen together with the payload.
+enum evidence {
+	// Where splice took its pages from: three bits.
+	SOURCE_CACHE = 1,    // a file's page cache
+	SOURCE_READ = 2,     // read into pages made for it
+	SOURCE_WRITTEN = 3,  // written into the pipe
+	SOURCE_SOCKET = 4,   // received
+	SOURCE_USER = 5,     // lent by vmsplice
+	SOURCE_DIRECT = 6,   // read past the page cache, O_DIRECT
+	SOURCE_MASK = 7,
+
+	SEEN_NO_SO_ZEROCOPY = 1 << 3, // MSG_ZEROCOPY without SO_ZEROCOPY
+	SEEN_FRAGMENT = 1 << 4,	      // the packet is an IP fragment
+	SEEN_NO_SG = 1 << 5,	      // the device has no scatter-gather
+	SEEN_NO_CSUM = 1 << 6,	      // nor a checksum for this family
+	SEEN_PARTIAL = 1 << 7,	      // the checksum is left to the device
+	SEEN_GSO = 1 << 8,	      // entered as a packet of several segments
+	SEEN_LENT = 1 << 9,	      // pages lent by an application, who is told when they are free
+	SEEN_TAP = 1 << 10,	      // a packet socket takes what the device sends
+	SEEN_TAP_IN = 1 << 11,	      // a packet socket takes what the device receives
+	SEEN_ENCAP = 1 << 12,	      // inside a tunnel
+	SEEN_ULP = 1 << 13,	      // the socket has an upper layer protocol
+	SEEN_RECEIVED = 1 << 14,      // the packet entered a receive path of this machine
+	SEEN_LOOPBACK = 1 << 15,      // the device is lo
+
+	// What a packet met: of KIND_AFTER.
+	MET_SOCKET = 1 << 16,	// it reached a socket
+	MET_READER = 2 << 16,	// it was copied to a reader
+	MET_FREED = 3 << 16,	// it was freed
+	MET_DROPPED = 4 << 16,	// it was dropped
+	MET_QUEUE = 5 << 16,	// it entered another device
+	MET_MASK = 7 << 16,
+};
+
+struct counter_key {
+	u64 socket;	 // struct socket_state.id
+	u64 where;	 // code address, of MET_FREED and MET_DROPPED
+	u32 device;	 // interface index
+	enum evidence evidence;
+	enum kind kind;
+	enum api api;
+	enum class class;
+	enum class was; // the class when it entered its first device
+	u32 netns;	 // of the device
+};
+
+struct counter {
+	u64 bytes, packets;
+	u64 lent_bytes; // of KIND_AFTER: those that had not been copied at the door
+};
+
+// A run is a part of a TCP stream, from start to the start of the next.
+struct run {
+	u32 start;
+	u8 api, class, source, flags;
+};
+
+#define RUNS 16 // a power of two
+#define RUN_GSO 1
+#define RUN_NO_SO_ZEROCOPY 2
+#define RUN_ULP 4
+
+struct runs {
+	u32 last; // number of the newest; run n is at[n % RUNS]
+	struct run at[RUNS];
+};
+
+struct socket_state {
+	u64 id;		// never used twice
+	u64 inode;	// of socket:[N] in /proc/PID/fd
+	u64 cgroup;	// id in the unified hierarchy
+	u32 netns, uid;
+	u32 tgid, flags;
+	u16 family, protocol, type;
+	u16 local_port, remote_port;
+	u16 unused;
+	u8 local[16], remote[16];
+	u8 comm[16];
+	u32 sent;	// TCP: the sequence number up to which KIND_SENT counts
+	u32 queued;	// TCP: up to which KIND_QUEUED counts
+	u32 door;	// TCP: up to which KIND_DOOR counts
+	u32 device;	// the first device of the newest packet
+	struct runs asked; // by API, as the application sent
+	struct runs seen;  // by class, as packets entered their first device
+};
+
+#define SOCKET_CLOSED 1
+
+struct lower_key {
+	u64 socket;
+	u32 device, netns;
+};
+
+// flight is a packet with payload that has passed the door of a driver.
+struct flight {
+	u64 sock, id;
+	u32 seq, payload;
+	u32 bytes;	// of the payload: those that passed the door for the first time
+	u32 lent_bytes; // in pages that are not the kernel's
+	u32 device, netns;
+	u32 evidence;
+	u8 api, class, met, unused;
+	u32 ingress;
+};
+
+// piece is payload of one kind, gathered to be counted once.
+struct piece {
+	u64 bytes;
+	u8 api, class, was, source, flags;
+};
+
+#define MAX_FRAGS 17 // MAX_SKB_FRAGS unless configured otherwise
+#define FRAG_ROOM 32 // a power of two, so that a mask bounds an index
+
+struct frag {
+	u64 page;
+	u32 len, offset;
+};
+
+// packet is what is read of a packet, with room for all that has to be
+// addressed by an index.
+struct packet {
+	u64 id;
+	u32 seq, payload, linear, data_len;
+	u32 device, netns, evidence;
+	u32 at, from, left, lent; // of walk: where it is, and what it has found
+	u8 flags, frags, gso, protocol;
+	u8 kind, unused[3];
+	struct frag frag[FRAG_ROOM];
+	struct piece piece;
+	struct socket_state fresh;
+};
+
+// losses are what could not be counted.
+struct losses {
+	u64 sockets, counters, flights_in, flights_out, unparsed, frags;
+};
+
+struct {
+	MAP_SIZE(type, BPF_MAP_TYPE_HASH);
+	MAP_SIZE(max_entries, 16384);
+	MAP_TYPE(key, u64);
+	MAP_TYPE(value, struct socket_state);
+} sockets SEC(".maps");
+
+struct {
+	MAP_SIZE(type, BPF_MAP_TYPE_HASH);
+	MAP_SIZE(max_entries, 16384);
+	MAP_TYPE(key, u64);
+	MAP_TYPE(value, struct socket_state);
+} closed SEC(".maps");
+
+// Not one per CPU: a socket's packets are mostly handled by one CPU at a time,
+// and on machines of hundreds of CPUs the copies of this map would take
+// gigabytes.
+struct {
+	MAP_SIZE(type, BPF_MAP_TYPE_HASH);
+	MAP_SIZE(max_entries, 65536);
+	MAP_TYPE(key, struct counter_key);
+	MAP_TYPE(value, struct counter);
+} counters SEC(".maps");
+
+struct {
+	MAP_SIZE(type, BPF_MAP_TYPE_LRU_HASH);
+	MAP_SIZE(max_entries, 16384);
+	MAP_TYPE(key, struct lower_key);
+	MAP_TYPE(value, u32);
+} lower SEC(".maps");
+
+// Keyed by the address of the packet. Packets may be freed where no tracepoint
+// is: the oldest then make room.
+struct {
+	MAP_SIZE(type, BPF_MAP_TYPE_LRU_HASH);
+	MAP_SIZE(max_entries, 65536);
+	MAP_TYPE(key, u64);
+	MAP_TYPE(value, struct flight);
+} flights SEC(".maps");
+
+struct device_key {
+	u32 netns, index;
+};
+
+struct device {
+	u8 name[16], type[16]; // type: that of its rtnetlink operations, if any
+};
+
+struct {
+	MAP_SIZE(type, BPF_MAP_TYPE_LRU_HASH);
+	MAP_SIZE(max_entries, 4096);
+	MAP_TYPE(key, struct device_key);
+	MAP_TYPE(value, struct device);
+} devices SEC(".maps");
+
+// The operation that a thread submitted last to io_uring.
+struct {
+	MAP_SIZE(type, BPF_MAP_TYPE_LRU_HASH);
+	MAP_SIZE(max_entries, 4096);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, u32);
+} submitted SEC(".maps");
+
+// Processes to look at, if any.
+struct {
+	MAP_SIZE(type, BPF_MAP_TYPE_HASH);
+	MAP_SIZE(max_entries, 16384);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, u32);
+} processes SEC(".maps");
+
+struct {
+	MAP_SIZE(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	MAP_SIZE(max_entries, 2);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, struct packet);
+} scratch SEC(".maps");
+
+struct {
+	MAP_SIZE(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	MAP_SIZE(max_entries, 1);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, struct losses);
+} lost SEC(".maps");
+
+// Settings, made by the loader before the programs are verified.
+volatile const u64 code_cache_confirm;	  // page_cache_pipe_buf_confirm
+volatile const u64 code_user_steal;	  // user_page_pipe_buf_try_steal
+volatile const u64 code_written_release;  // anon_pipe_buf_release
+volatile const u64 code_generic_release;  // generic_pipe_buf_release
+volatile const u64 code_generic_steal;	  // generic_pipe_buf_try_steal
+volatile const u32 bit_so_zerocopy;	  // SOCK_ZEROCOPY, enum sock_flags
+volatile const u32 bit_reserved;	  // PG_reserved, enum pageflags
+volatile const u32 iter_bvec;		  // ITER_BVEC, enum iter_type
+volatile const u32 only_processes;	  // look at those in the map alone
+volatile const u64 only_cgroup;
+volatile const u32 only_device;
+
+INLINE struct losses *losses(void)
+{
+	u32 zero = 0;
+	return map_lookup(&lost, &zero);
+}
+
+#define LOSE(what)                                                                              \
+	do {                                                                                    \
+		struct losses *losses_ = losses();                                              \
+		if (losses_)                                                                    \
+			losses_->what++;                                                        \
+	} while (0)
+
+INLINE void count(const struct counter_key *key, u64 bytes, u64 lent)
+{
+	struct counter *c = map_lookup(&counters, key);
+	if (!c) {
+		struct counter zero = {};
+		map_update(&counters, key, &zero, BPF_NOEXIST);
+		c = map_lookup(&counters, key);
+		if (!c) {
+			LOSE(counters);
+			return;
+		}
+	}
+	__sync_fetch_and_add(&c->bytes, bytes);
+	__sync_fetch_and_add(&c->packets, 1);
+	if (lent)
+		__sync_fetch_and_add(&c->lent_bytes, lent);
+}
+
+// find_run returns the number of the run that seq lies in, that of the oldest
+// known if it is older.
+GLOBAL u32 find_run(struct runs *runs, u32 seq)
+{
+	if (!runs)
+		return 0;
+	u32 n = runs->last;
+	for (int i = 0; i < RUNS - 1; i++) {
+		if ((s32)(seq - runs->at[n % RUNS].start) >= 0 || n == 0)
+			break;
+		n--;
+	}
+	return n;
+}

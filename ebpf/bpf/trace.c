@@ -1,0 +1,466 @@
+// The tier of tracepoints: follows payload from the send call to the door of a
+// driver, and on where it stays on this machine, and counts which memory it lies
+// in at each place. Nothing here decides; nothing here is counted twice.
+
+#include "packet.h"
+
+char gpl[] SEC("license") = "GPL"; // the helpers that read the kernel ask for it
+
+INLINE struct packet *room(u32 slot)
+{
+	return map_lookup(&scratch, &slot);
+}
+
+// flush counts the piece that was gathered.
+INLINE void flush(struct packet *p, struct socket_state *s, u8 kind)
+{
+	struct piece *piece = &p->piece;
+	if (!piece->bytes)
+		return;
+	struct counter_key key = {
+		.socket = s->id, .device = p->device, .netns = p->netns, .kind = kind,
+		.api = piece->api, .class = piece->class, .was = piece->was,
+		.evidence = p->evidence | piece->source,
+	};
+	if (piece->flags & RUN_GSO)
+		key.evidence |= SEEN_GSO;
+	if (piece->flags & RUN_NO_SO_ZEROCOPY)
+		key.evidence |= SEEN_NO_SO_ZEROCOPY;
+	if (piece->flags & RUN_ULP)
+		key.evidence |= SEEN_ULP;
+	count(&key, piece->bytes, 0);
+	piece->bytes = 0;
+}
+
+// gather adds payload to the piece, and counts that first if it is another kind.
+INLINE void gather(struct packet *p, struct socket_state *s, u8 kind, u32 bytes, const struct run *run, u8 class, u8 was)
+{
+	struct piece *piece = &p->piece;
+	if (piece->bytes && (piece->api != run->api || piece->class != class || piece->was != was ||
+			     piece->source != run->source || piece->flags != run->flags))
+		flush(p, s, kind);
+	piece->api = run->api;
+	piece->class = class;
+	piece->was = was;
+	piece->source = run->source;
+	piece->flags = run->flags;
+	piece->bytes += bytes;
+}
+
+// note_seen remembers of which kind the payload from seq on is.
+INLINE void note_seen(struct socket_state *s, u32 seq, const struct run *asked, u8 class, u8 flags)
+{
+	struct run *last = &s->seen.at[s->seen.last % RUNS];
+	flags |= asked->flags;
+	if (last->api == asked->api && last->class == class && last->source == asked->source && last->flags == flags)
+		return;
+	u32 n = ++s->seen.last;
+	s->seen.at[n % RUNS] = (struct run){
+		.start = seq, .api = asked->api, .class = class, .source = asked->source, .flags = flags};
+}
+
+// count_part counts part i of a packet, its head or a fragment, as far as it lies
+// behind p->from. A function of its own so that the verifier looks at it once,
+// and not once for each turn of the loops around it. Linux 5.12.
+GLOBAL int count_part(struct packet *p, struct socket_state *s, u32 i)
+{
+	if (!p || !s)
+		return 0;
+	u32 n;
+	u8 class;
+	if (i == 0) {
+		n = p->linear;
+		class = CLASS_LINEAR;
+	} else {
+		if (i > MAX_FRAGS)
+			return 0;
+		u32 at = i - 1;
+		HIDE(at);
+		n = p->frag[at % FRAG_ROOM].len;
+		class = n ? frag_class(p, at) : 0;
+	}
+	if (n > p->left)
+		n = p->left;
+	p->left -= n;
+	u32 start = p->at, end = start + n;
+	p->at = end;
+	if (!n || (s32)(end - p->from) <= 0)
+		return 0;
+	if ((s32)(start - p->from) < 0)
+		start = p->from;
+	if (!is_copied(class))
+		p->lent += end - start;
+	bool queued = p->kind == KIND_QUEUED;
+	struct runs *runs = queued ? &s->asked : &s->seen;
+	// A part of several runs: those are told apart by four.
+	for (int j = 0; j < 4 && start != end; j++) {
+		u32 number = find_run(runs, start), stop = end;
+		struct run run = runs->at[number % RUNS];
+		if (p->protocol == IPPROTO_TCP && j < 3 && number != runs->last) {
+			u32 next = runs->at[(number + 1) % RUNS].start;
+			if ((s32)(next - start) > 0 && (s32)(next - end) < 0)
+				stop = next;
+		}
+		if (queued)
+			note_seen(s, start, &run, class, p->gso ? RUN_GSO : 0);
+		gather(p, s, p->kind, stop - start, &run, class, queued ? class : run.class);
+		start = stop;
+	}
+	return 0;
+}
+
+// walk counts the payload of a packet part by part, and returns how much of it
+// lies in memory that is not the kernel's. What is below *edge has been counted
+// before, and is left out; a datagram has no such edge.
+INLINE u32 walk(struct packet *p, struct socket_state *s, u8 kind, u32 *edge)
+{
+	u32 end = p->seq + p->payload;
+	p->at = p->from = p->seq;
+	p->left = p->payload;
+	p->lent = 0;
+	p->kind = kind;
+	p->piece.bytes = 0;
+	if (p->protocol == IPPROTO_TCP) {
+		if ((s32)(end - *edge) <= 0) {
+			p->from = end;
+			return 0;
+		}
+		if ((s32)(p->seq - *edge) < 0)
+			p->from = *edge;
+		*edge = end;
+	}
+	for (u32 i = 0; i <= MAX_FRAGS; i++) {
+		if (i > p->frags)
+			break;
+		count_part(p, s, i);
+	}
+	if (p->left) { // in a list of packets, or in more fragments than were read
+		struct run other = {};
+		gather(p, s, kind, p->left, &other, CLASS_UNKNOWN, CLASS_UNKNOWN);
+	}
+	flush(p, s, kind);
+	return p->lent;
+}
+
+INLINE void count_flight(const struct flight *f, u32 device, u32 netns, u32 met, u8 class, u64 where)
+{
+	struct counter_key key = {
+		.socket = f->id, .where = where, .device = device, .netns = netns, .kind = KIND_AFTER,
+		.api = f->api, .class = class, .was = f->class, .evidence = f->evidence | met};
+	count(&key, f->bytes, f->lent_bytes);
+}
+
+// class_now is the class of the payload of a packet under way: that of its first
+// page, or of none.
+INLINE u8 class_now(const struct sk_buff *skb)
+{
+	if (!skb->data_len)
+		return CLASS_LINEAR;
+	struct skb_shared_info *shared = (void *)((u64)skb->head + skb->end);
+	if (!READ(shared, nr_frags))
+		return CLASS_UNKNOWN;
+	u8 flags = READ(shared, flags);
+	if (flags & SKBFL_ZEROCOPY_ENABLE && flags & SKBFL_PURE_ZEROCOPY)
+		return CLASS_USER;
+	u64 page = 0;
+	probe_read_kernel(&page, sizeof(page), &shared->frags);
+	return class_of(page);
+}
+
+INLINE void met(const struct sk_buff *skb, u32 what, u64 where, bool last)
+{
+	u64 key = (u64)skb;
+	struct flight *f = map_lookup(&flights, &key);
+	if (!f)
+		return;
+	u32 device = f->ingress ? f->ingress : f->device;
+	count_flight(f, device, f->netns, what, class_now(skb), where);
+	if (last) {
+		map_delete(&flights, &key);
+		LOSE(flights_out);
+	}
+}
+
+// ---- the send call
+
+INLINE void catch_up(struct socket_state *s, struct sock *sk)
+{
+	u32 seq = write_seq_of(sk);
+	if ((s32)(seq - s->sent) <= 0)
+		return;
+	count_sent(s, s->asked.at[s->asked.last % RUNS].api, seq - s->sent);
+	s->sent = seq;
+}
+
+INLINE void ask(struct socket_state *s, struct sock *sk, u32 seq, const struct call *call, u8 api)
+{
+	struct run *last = &s->asked.at[s->asked.last % RUNS];
+	u8 flags = 0;
+	if (call->zerocopy && !(sk->__sk_common.skc_flags >> bit_so_zerocopy & 1))
+		flags |= RUN_NO_SO_ZEROCOPY;
+	if (s->protocol == IPPROTO_TCP && READ((struct inet_connection_sock *)sk, icsk_ulp_ops))
+		flags |= RUN_ULP;
+	if (last->api == api && last->source == call->source && last->flags == flags)
+		return;
+	u32 n = s->asked.last + (last->api != API_UNKNOWN || s->asked.last);
+	s->asked.at[n % RUNS] = (struct run){.start = seq, .api = api, .source = call->source, .flags = flags};
+	s->asked.last = n;
+}
+
+SEC("tp_btf/tcp_sendmsg_locked")
+int tcp_sendmsg_locked(u64 *args)
+{
+	struct sock *sk = (void *)args[0];
+	struct msghdr *msg = (void *)args[1];
+	struct packet *p = room(1);
+	if (!p)
+		return 0;
+	struct socket_state *s = sender(sk, p);
+	if (!s)
+		return 0;
+	catch_up(s, sk);
+	struct call call;
+	current_call(&call, (u64)sk);
+	u8 api = call.api;
+	u32 flags = msg->msg_flags;
+	if (api == API_URING_SEND || api == API_URING_ZC) {
+		bool fixed = msg->msg_iter.iter_type == iter_bvec;
+		api = !msg->msg_ubuf ? API_URING_SEND : fixed ? API_URING_ZC_FIXED : API_URING_ZC;
+		if (flags & MSG_SPLICE_PAGES)
+			api = API_SPLICE;
+	}
+	ask(s, sk, s->sent, &call, api);
+	if (call.sure)
+		own(s);
+	return 0;
+}
+
+SEC("tp_btf/sock_send_length")
+int sock_send_length(u64 *args)
+{
+	struct sock *sk = (void *)args[0];
+	int sent = (int)args[1];
+	struct packet *p = room(1);
+	if (!p || sent <= 0)
+		return 0;
+	struct socket_state *s = sender(sk, p);
+	if (!s)
+		return 0;
+	if (s->protocol == IPPROTO_TCP) {
+		catch_up(s, sk);
+		return 0;
+	}
+	struct call call;
+	current_call(&call, (u64)sk);
+	ask(s, sk, 0, &call, call.api);
+	count_sent(s, call.api, sent);
+	if (call.sure)
+		own(s);
+	return 0;
+}
+
+SEC("tp_btf/io_uring_submit_req")
+int io_uring_submit_req(u64 *args)
+{
+	struct io_kiocb *req = (void *)args[0];
+	u32 thread = get_current_pid_tgid(), op = req->opcode;
+	switch (op) {
+	case IORING_OP_SEND:
+	case IORING_OP_SENDMSG:
+	case IORING_OP_SPLICE:
+	case IORING_OP_SEND_ZC:
+	case IORING_OP_SENDMSG_ZC:
+		map_update(&submitted, &thread, &op, BPF_ANY);
+	}
+	return 0;
+}
+
+SEC("tp_btf/tcp_destroy_sock")
+int tcp_destroy_sock(u64 *args)
+{
+	u64 key = args[0];
+	struct socket_state *s = map_lookup(&sockets, &key);
+	if (!s)
+		return 0;
+	catch_up(s, (struct sock *)key);
+	close_socket(key, s);
+	return 0;
+}
+
+// ---- the devices
+
+INLINE bool full_socket(struct sock *sk)
+{
+	u8 state = sk->__sk_common.skc_state;
+	return state != 6 && state != 12; // TCP_TIME_WAIT, TCP_NEW_SYN_RECV: not a struct sock
+}
+
+SEC("tp_btf/net_dev_queue")
+int net_dev_queue(u64 *args)
+{
+	struct sk_buff *skb = (void *)args[0];
+	struct sock *sk = skb->sk;
+	u64 id = (u64)skb;
+	struct flight *f = map_lookup(&flights, &id);
+	u32 device = skb->dev->ifindex;
+	if (f && f->sock != (u64)sk && !sk) { // forwarded, or handed down by a tunnel
+		f->met = MET_QUEUE >> 16;
+		count_flight(f, device, skb->dev->nd_net.net->ns.inum, MET_QUEUE, class_now(skb), 0);
+		return 0;
+	}
+	if (!sk || !full_socket(sk))
+		return 0;
+	u16 family = sk->__sk_common.skc_family, protocol = sk->sk_protocol;
+	if ((family != AF_INET && family != AF_INET6) || (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP))
+		return 0;
+	struct packet *p = room(0);
+	if (!p || !read_packet(p, skb, protocol))
+		return 0;
+	// On its way down from a device that stands on this one.
+	if (f && f->sock == (u64)sk && f->seq == p->seq && f->payload == p->payload && f->device != device)
+		return 0;
+	struct socket_state *s;
+	u64 key = (u64)sk;
+	u32 none = 0, *edge = &none;
+	if (protocol == IPPROTO_UDP) {
+		s = sender(sk, p);
+		if (!s)
+			return 0;
+		struct call call;
+		current_call(&call, key);
+		if (call.api == API_URING_SEND || call.api == API_URING_ZC)
+			call.api = p->evidence & SEEN_LENT ? API_URING_ZC : call.api;
+		ask(s, sk, 0, &call, call.api);
+	} else {
+		s = map_lookup(&sockets, &key);
+		if (!s)
+			return 0;
+		edge = &s->queued;
+		if ((s32)(p->seq + p->payload - s->queued) <= 0) {
+			struct counter_key again = {.socket = s->id, .device = device, .netns = p->netns, .kind = KIND_AGAIN};
+			count(&again, p->payload, 0);
+			return 0;
+		}
+	}
+	if (only_device && device != only_device)
+		return 0;
+	if (s->device != device)
+		note_device(skb->dev);
+	s->device = device;
+	u32 keep = p->evidence;
+	if (protocol == IPPROTO_TCP)
+		keep &= ~SEEN_PARTIAL; // TCP leaves it to the device always
+	p->evidence = keep | device_evidence(skb->dev, p->flags & 1);
+	walk(p, s, KIND_QUEUED, edge);
+	return 0;
+}
+
+INLINE void take_off(struct packet *p, struct socket_state *s, u64 sk, u32 lent)
+{
+	u32 first = p->seq + p->payload - p->from;
+	const struct run *run = &s->seen.at[find_run(&s->seen, p->seq + p->payload - 1) % RUNS];
+	struct flight f = {
+		.sock = sk, .id = s->id, .seq = p->seq, .payload = p->payload, .bytes = first, .lent_bytes = lent,
+		.device = p->device, .netns = p->netns,
+		.evidence = p->evidence & (SEEN_LENT | SEEN_TAP | SEEN_LOOPBACK), .api = run->api, .class = run->class};
+	if (!lent)
+		f.class = p->data_len ? CLASS_KERNEL : CLASS_LINEAR;
+	LOSE(flights_in);
+	map_update(&flights, &p->id, &f, BPF_ANY);
+}
+
+SEC("tp_btf/net_dev_start_xmit")
+int net_dev_start_xmit(u64 *args)
+{
+	struct sk_buff *skb = (void *)args[0];
+	struct net_device *dev = (void *)args[1];
+	struct sock *sk = skb->sk;
+	u64 key = (u64)sk;
+	if (!sk)
+		return 0;
+	struct socket_state *s = map_lookup(&sockets, &key);
+	if (!s)
+		return 0;
+	struct packet *p = room(0);
+	if (!p || !read_packet(p, skb, s->protocol))
+		return 0;
+	p->evidence |= device_evidence(dev, p->flags & 1);
+	if (p->evidence & SEEN_LENT && device_tapped(dev, 1))
+		p->evidence |= SEEN_TAP;
+	if (p->device == s->device) {
+		u32 lent = walk(p, s, KIND_DOOR, &s->door);
+		take_off(p, s, key, lent);
+		return 0;
+	}
+	struct lower_key below = {.socket = s->id, .device = p->device, .netns = p->netns};
+	u32 *edge = map_lookup(&lower, &below);
+	if (!edge) {
+		u32 start = p->seq;
+		note_device(dev);
+		map_update(&lower, &below, &start, BPF_ANY);
+		edge = map_lookup(&lower, &below);
+		if (!edge)
+			return 0;
+	}
+	walk(p, s, KIND_LOWER, edge);
+	return 0;
+}
+
+SEC("tp_btf/netif_receive_skb")
+int netif_receive_skb(u64 *args)
+{
+	struct sk_buff *skb = (void *)args[0];
+	u64 key = (u64)skb;
+	struct flight *f = map_lookup(&flights, &key);
+	if (!f)
+		return 0;
+	struct net_device *dev = skb->dev;
+	if (!f->ingress)
+		note_device(dev);
+	f->ingress = dev->ifindex;
+	f->netns = dev->nd_net.net->ns.inum;
+	f->evidence |= SEEN_RECEIVED;
+	if (f->evidence & SEEN_LENT && device_tapped(dev, 0))
+		f->evidence |= SEEN_TAP_IN;
+	return 0;
+}
+
+// ---- what becomes of packets that stay on this machine
+
+SEC("tp_btf/tcp_probe")
+int tcp_probe(u64 *args)
+{
+	met((void *)args[1], MET_SOCKET, 0, 1);
+	return 0;
+}
+
+SEC("tp_btf/skb_copy_datagram_iovec")
+int skb_copy_datagram_iovec(u64 *args)
+{
+	met((void *)args[0], MET_READER, 0, 1);
+	return 0;
+}
+
+SEC("tp_btf/consume_skb")
+int consume_skb(u64 *args)
+{
+	met((void *)args[0], MET_FREED, args[1], 1);
+	return 0;
+}
+
+SEC("tp_btf/kfree_skb")
+int kfree_skb(u64 *args)
+{
+	met((void *)args[0], MET_DROPPED, args[1], 1);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int sched_process_fork(u64 *args)
+{
+	struct task_struct *child = (void *)args[1];
+	u32 parent = get_current_pid_tgid() >> 32, tgid = child->tgid;
+	if (only_processes && map_lookup(&processes, &parent))
+		map_update(&processes, &tgid, &parent, BPF_ANY);
+	return 0;
+}

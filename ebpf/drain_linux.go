@@ -1,0 +1,157 @@
+package ebpf
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+)
+
+// drain reads what the kernel has counted so far. It changes nothing.
+func (a *attachment) drain() (observations, error) {
+	var all observations
+	devices, err := a.devices()
+	if err != nil {
+		return all, err
+	}
+	for _, m := range []*ebpf.Map{a.objects.Closed, a.objects.Sockets} {
+		if err := readSockets(m, &all); err != nil {
+			return all, err
+		}
+	}
+	if err := a.readCounters(devices, &all); err != nil {
+		return all, err
+	}
+	if err := a.readFlights(devices, &all); err != nil {
+		return all, err
+	}
+	return all, a.readLosses(&all)
+}
+
+type deviceKey struct{ netns, index uint32 }
+
+func (a *attachment) devices() (map[deviceKey]Device, error) {
+	found := map[deviceKey]Device{}
+	var key traceDeviceKey
+	var value traceDevice
+	entries := a.objects.Devices.Iterate()
+	for entries.Next(&key, &value) {
+		found[deviceKey{key.Netns, key.Index}] = Device{
+			NetNS: key.Netns, Index: key.Index, Name: text(value.Name[:]), Type: text(value.Type[:])}
+	}
+	return found, readErr("devices", entries)
+}
+
+func readSockets(m *ebpf.Map, all *observations) error {
+	var key uint64
+	var value traceSocketState
+	entries := m.Iterate()
+	for entries.Next(&key, &value) {
+		all.sockets = append(all.sockets, socketOf(value))
+	}
+	return readErr("sockets", entries)
+}
+
+func socketOf(s traceSocketState) Socket {
+	out := Socket{
+		ID: s.Id, PID: int(s.Tgid), Comm: text(s.Comm[:]), Inode: s.Inode, Cgroup: s.Cgroup, NetNS: s.Netns, UID: s.Uid,
+		Local: addrPort(s.Family, s.Local, s.LocalPort),
+	}
+	switch s.Protocol {
+	case 6:
+		out.Protocol = "tcp"
+	case 17:
+		out.Protocol = "udp"
+	}
+	if s.RemotePort != 0 {
+		out.Remote = addrPort(s.Family, s.Remote, s.RemotePort)
+	}
+	return out
+}
+
+func addrPort(family uint16, raw [16]uint8, port uint16) netip.AddrPort {
+	const inet6 = 10 // AF_INET6
+	if family == inet6 {
+		return netip.AddrPortFrom(netip.AddrFrom16(raw).Unmap(), port)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(raw[:4])), port)
+}
+
+func (a *attachment) readCounters(devices map[deviceKey]Device, all *observations) error {
+	var key traceCounterKey
+	var value traceCounter
+	var keys []traceCounterKey
+	var places []uint64
+	entries := a.objects.Counters.Iterate()
+	for entries.Next(&key, &value) {
+		keys = append(keys, key)
+		if key.Where != 0 {
+			places = append(places, key.Where)
+		}
+		all.counts = append(all.counts, observation{
+			socket: key.Socket, device: devices[deviceKey{key.Netns, key.Device}],
+			place: place(key.Kind), api: API(key.Api), memory: memory(key.Class), was: memory(key.Was),
+			evidence: evidence(key.Evidence), bytes: value.Bytes, packets: value.Packets, lent: value.LentBytes,
+		})
+	}
+	if err := readErr("counters", entries); err != nil {
+		return err
+	}
+	names, err := functionsAt(places)
+	if err != nil {
+		return err
+	}
+	for i, k := range keys {
+		all.counts[i].where = names[k.Where]
+	}
+	return nil
+}
+
+// readFlights adds the packets of which it is not decided whether they will be
+// copied: lent ones that are still under way on this machine.
+func (a *attachment) readFlights(devices map[deviceKey]Device, all *observations) error {
+	var key uint64
+	var f traceFlight
+	entries := a.objects.Flights.Iterate()
+	for entries.Next(&key, &f) {
+		device := devices[deviceKey{f.Netns, f.Device}]
+		stays := device.Type != "" || evidence(f.Evidence)&(seenReceived|seenLoopback) != 0
+		if f.LentBytes == 0 || !stays || !evidence(f.Evidence).has(seenLent) {
+			continue
+		}
+		all.counts = append(all.counts, observation{
+			socket: f.Id, device: device, place: placeUnderWay, api: API(f.Api), memory: memory(f.Class),
+			was: memory(f.Class), evidence: evidence(f.Evidence), bytes: uint64(f.Bytes), packets: 1, lent: uint64(f.LentBytes)})
+	}
+	return readErr("packets under way", entries)
+}
+
+func (a *attachment) readLosses(all *observations) error {
+	var cpus []traceLosses
+	if err := a.objects.Lost.Lookup(uint32(0), &cpus); err != nil {
+		return fmt.Errorf("read losses: %w", err)
+	}
+	for _, c := range cpus {
+		all.losses.Sockets += c.Sockets
+		all.losses.Counters += c.Counters
+		all.losses.Unparsed += c.Unparsed
+		all.losses.Frags += c.Frags
+	}
+	return nil
+}
+
+// readErr is the error of reading a map. One that changes while it is read may
+// make a full round impossible; what was read is good.
+func readErr(what string, entries *ebpf.MapIterator) error {
+	if err := entries.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+		return fmt.Errorf("read %s: %w", what, err)
+	}
+	return nil
+}
+
+func text(raw []byte) string {
+	raw, _, _ = bytes.Cut(raw, []byte{0})
+	return string(raw)
+}

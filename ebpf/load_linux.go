@@ -1,0 +1,181 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
+)
+
+// attachment is all that the tracer has in the kernel.
+type attachment struct {
+	objects traceMaps
+	loaded  *ebpf.Collection
+	links   []link.Link
+	hooks   []Hook
+}
+
+// close releases it, the hooks first.
+func (a *attachment) close() error {
+	err := a.detach()
+	if a.loaded != nil {
+		a.loaded.Close()
+	}
+	return err
+}
+
+func (a *attachment) detach() error {
+	var errs []error
+	for _, l := range a.links {
+		errs = append(errs, l.Close())
+	}
+	a.links = nil
+	return errors.Join(errs...)
+}
+
+// attachTracepoints loads the programs of the tier and attaches them.
+func attachTracepoints(o Options) (*attachment, error) {
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("lift RLIMIT_MEMLOCK: %w", translate(err))
+	}
+	kernel, err := btf.LoadKernelSpec()
+	if err != nil {
+		return nil, fmt.Errorf("type information of the kernel: %w", translate(err))
+	}
+	spec, err := loadTrace()
+	if err != nil {
+		return nil, fmt.Errorf("programs: %w", err)
+	}
+	a := &attachment{hooks: resolve(kernel, spec, o)}
+	if err := configure(spec, kernel, o); err != nil {
+		return nil, err
+	}
+	if a.loaded, err = ebpf.NewCollection(spec); err != nil {
+		return nil, fmt.Errorf("load programs: %w", translate(err))
+	}
+	if err := a.loaded.Assign(&a.objects); err != nil {
+		return nil, errors.Join(fmt.Errorf("programs: %w", err), a.close())
+	}
+	for _, pid := range o.Processes {
+		if err := a.objects.Processes.Put(uint32(pid), uint32(pid)); err != nil {
+			return nil, errors.Join(fmt.Errorf("look at process %d: %w", pid, err), a.close())
+		}
+	}
+	if err := a.attach(); err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	return a, nil
+}
+
+// resolve looks which hooks this kernel has, and leaves out the programs of the
+// others.
+func resolve(kernel *btf.Spec, spec *ebpf.CollectionSpec, o Options) []Hook {
+	hooks := tracepoints()
+	for i := range hooks {
+		h := &hooks[i]
+		h.Tier = TierTracepoint
+		var typedef *btf.Typedef
+		switch err := kernel.TypeByName("btf_trace_"+h.Name, &typedef); {
+		case errors.Is(err, btf.ErrNotFound):
+			h.Err = fmt.Errorf("%w: %w", errNoTracepoint, errors.ErrUnsupported)
+		case err != nil:
+			h.Err = err
+		case h.Name == "sched_process_fork" && len(o.Processes) == 0:
+			h.Err = errNotTried
+		}
+		if h.Err != nil {
+			delete(spec.Programs, h.Name)
+		}
+	}
+	return hooks
+}
+
+// attach attaches every program, those that receive packets first: what is sent
+// meanwhile must not be taken for lost.
+func (a *attachment) attach() error {
+	for i := range a.hooks {
+		h := &a.hooks[len(a.hooks)-1-i]
+		if h.Err != nil {
+			continue
+		}
+		l, err := link.AttachTracing(link.TracingOptions{Program: a.loaded.Programs[h.Name], AttachType: ebpf.AttachTraceRawTp})
+		if err != nil {
+			h.Err = translate(err)
+			return fmt.Errorf("attach to %s: %w", h.Name, h.Err)
+		}
+		a.links = append(a.links, l)
+		h.Attached = true
+	}
+	return nil
+}
+
+// configure sets what programs cannot find out, and what to look at.
+func configure(spec *ebpf.CollectionSpec, kernel *btf.Spec, o Options) error {
+	code, err := addressesOf("page_cache_pipe_buf_confirm", "user_page_pipe_buf_try_steal",
+		"anon_pipe_buf_release", "generic_pipe_buf_release", "generic_pipe_buf_try_steal")
+	if err != nil {
+		return err
+	}
+	values := map[string]any{
+		"code_cache_confirm":   code["page_cache_pipe_buf_confirm"],
+		"code_user_steal":      code["user_page_pipe_buf_try_steal"],
+		"code_written_release": code["anon_pipe_buf_release"],
+		"code_generic_release": code["generic_pipe_buf_release"],
+		"code_generic_steal":   code["generic_pipe_buf_try_steal"],
+		"only_cgroup":          o.Cgroup,
+		"only_device":          uint32(o.Device),
+		"only_processes":       uint32(min(len(o.Processes), 1)),
+	}
+	for variable, enum := range map[string][2]string{
+		"bit_so_zerocopy": {"sock_flags", "SOCK_ZEROCOPY"},
+		"bit_reserved":    {"pageflags", "PG_reserved"},
+		"iter_bvec":       {"iter_type", "ITER_BVEC"},
+	} {
+		if values[variable], err = enumValue(kernel, enum[0], enum[1]); err != nil {
+			return err
+		}
+	}
+	for name, value := range values {
+		v := spec.Variables[name]
+		if v == nil {
+			return fmt.Errorf("programs have no variable %s", name)
+		}
+		if err := v.Set(value); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	if o.Sockets > 0 {
+		spec.Maps["sockets"].MaxEntries = uint32(o.Sockets)
+		spec.Maps["closed"].MaxEntries = uint32(o.Sockets)
+		spec.Maps["counters"].MaxEntries = 4 * uint32(o.Sockets)
+	}
+	return nil
+}
+
+func enumValue(kernel *btf.Spec, enum, name string) (uint32, error) {
+	var e *btf.Enum
+	if err := kernel.TypeByName(enum, &e); err != nil {
+		return 0, fmt.Errorf("type information of the kernel: enum %s: %w", enum, translate(err))
+	}
+	for _, v := range e.Values {
+		if v.Name == name {
+			return uint32(v.Value), nil
+		}
+	}
+	return 0, fmt.Errorf("type information of the kernel: enum %s has no %s: %w", enum, name, errors.ErrUnsupported)
+}
+
+// translate makes errors of the loader match those of the standard library.
+func translate(err error) error {
+	switch {
+	case err == nil, errors.Is(err, errors.ErrUnsupported), errors.Is(err, fs.ErrPermission):
+		return err
+	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, btf.ErrNotFound):
+		return fmt.Errorf("%w: %w", err, errors.ErrUnsupported)
+	}
+	return err
+}

@@ -1,0 +1,118 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/zcprobe/zcprobe/probe"
+)
+
+// Schema names the format of a Summary.
+const Schema = "zcprobe/trace/v1"
+
+// A Summary is what a trace has shown.
+type Summary struct {
+	Schema      string       `json:"schema"`
+	Type        string       `json:"type"` // "summary"
+	Tier        Tier         `json:"tier"`
+	Exact       bool         `json:"exact"`
+	SampleEvery int          `json:"sample_every"` // 1: every packet was looked at
+	DurationNS  int64        `json:"duration_ns"`
+	LostEvents  uint64       `json:"lost_events"`
+	Incomplete  []string     `json:"incomplete"` // what could not be seen, a sentence each
+	Flows       []Flow       `json:"flows"`      // by copied bytes, most first
+	Causes      []CauseTotal `json:"causes"`     // by bytes, most first
+	Advice      []Advice     `json:"advice"`
+}
+
+// A Flow is what one socket sent by one API. Bytes are those that the kernel
+// accepted, each once: Bytes = ZeroCopied + Copied + Unknown. A byte that was
+// copied twice is copied once; causes may overlap.
+type Flow struct {
+	PID               int     `json:"pid"`
+	Comm              string  `json:"comm"`
+	API               string  `json:"api"`
+	FixedBuffers      bool    `json:"fixed_buffers,omitzero"`
+	Protocol          string  `json:"protocol"`
+	Local             string  `json:"local"`
+	Remote            string  `json:"remote"`
+	Device            string  `json:"device"` // the first that most of it went to
+	Bytes             uint64  `json:"bytes"`
+	ZeroCopiedBytes   uint64  `json:"zero_copied_bytes"`
+	CopiedBytes       uint64  `json:"copied_bytes"`
+	UnknownBytes      uint64  `json:"unknown_bytes"`
+	RetransmittedData uint64  `json:"retransmitted_bytes"` // not in Bytes
+	Causes            []Cause `json:"causes"`
+	Inode             uint64  `json:"inode"` // of the socket
+	UID               uint32  `json:"uid"`
+	Cgroup            uint64  `json:"cgroup"`
+	NetNS             uint32  `json:"netns"`
+}
+
+// A Cause is why payload of a flow was copied, or read by the CPU.
+type Cause struct {
+	ID        string          `json:"id"` // of the catalogue, see probe.LookupCause
+	Kind      probe.CauseKind `json:"kind"`
+	Mechanism probe.Mechanism `json:"mechanism"`
+	Bytes     uint64          `json:"bytes"`
+	Packets   uint64          `json:"packets"`
+	Device    string          `json:"device"` // empty where no device is to blame
+	Expected  bool            `json:"expected"`
+}
+
+// A CauseTotal is one cause over all flows.
+type CauseTotal struct {
+	ID       string          `json:"id"`
+	Kind     probe.CauseKind `json:"kind"`
+	Bytes    uint64          `json:"bytes"`
+	Packets  uint64          `json:"packets"`
+	Expected bool            `json:"expected"`
+}
+
+// Advice is something worth doing that the trace has shown.
+type Advice struct {
+	ID     string `json:"id"`
+	Text   string `json:"text"`
+	Remedy string `json:"remedy,omitzero"`
+}
+
+// judge fills in what the observations amount to.
+func (s *Summary) judge(all observations, hooks []Hook) {
+	s.Flows = summarize(all)
+	s.Causes = total(s.Flows)
+	if s.Flows == nil {
+		s.Flows = []Flow{}
+	}
+	if s.Causes == nil {
+		s.Causes = []CauseTotal{}
+	}
+	s.LostEvents = all.losses.Sockets + all.losses.Counters
+	s.Incomplete = incomplete(all.losses, s.Tier, hooks)
+}
+
+// incomplete says what is missing from the figures.
+func incomplete(l Losses, tier Tier, hooks []Hook) []string {
+	out := []string{}
+	for _, h := range hooks {
+		if !h.Attached && !errors.Is(h.Err, errNotTried) {
+			out = append(out, fmt.Sprintf("not seen without %s: %s", h.Name, h.Blind))
+		}
+	}
+	for _, missing := range []struct {
+		n    uint64
+		text string
+	}{
+		{l.Sockets, "sends of sockets for which there was no room"},
+		{l.Counters, "observations for which there was no room"},
+		{l.Unparsed, "packets whose headers were not understood"},
+		{l.Frags, "packets of more fragments than are looked at"},
+	} {
+		if missing.n > 0 {
+			out = append(out, fmt.Sprintf("%d %s", missing.n, missing.text))
+		}
+	}
+	for _, b := range blind(tier) {
+		out = append(out, "this tier does not see "+b)
+	}
+	return out
+}
