@@ -149,14 +149,18 @@ func judgeAfter(o observation) []finding {
 		f.id, f.mechanism, f.bytes = "tun-tap", probe.AtDriver, o.bytes
 	case o.lent == 0 || !o.memory.kernels():
 		return nil
+	case met == metFreed && !o.evidence.has(seenReceived) && o.memory == memoryLinear:
+		f.id, f.mechanism, f.bytes = "driver-linearize", probe.AtDriver, o.lent
+	case !o.evidence.has(seenLent):
+		// Pages of a file that was removed look like the kernel's, and nothing
+		// replaces pages that nobody is told about.
+		return nil
 	case met == metSocket || met == metReader:
 		f.id, f.mechanism, f.bytes, f.device = "loopback-delivery", probe.AtIngress, o.lent, ""
 	case met == metQueue:
 		f.id, f.mechanism, f.bytes = "veth-routed-ingress", probe.AtIngress, o.lent
 	case o.evidence.has(seenTapIn):
 		f.id, f.mechanism, f.bytes = "packet-tap", probe.AtIngress, o.lent
-	case met == metFreed && !o.evidence.has(seenReceived) && o.memory == memoryLinear:
-		f.id, f.mechanism, f.bytes = "driver-linearize", probe.AtDriver, o.lent
 	default:
 		f.bytes = o.lent // copied, and nothing says why
 	}

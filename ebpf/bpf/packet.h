@@ -10,6 +10,7 @@
 #define IFF_LOOPBACK 8
 #define CHECKSUM_PARTIAL 3
 #define SKBFL_ZEROCOPY_ENABLE 1
+#define SKBFL_SHARED_FRAG 2
 #define SKBFL_PURE_ZEROCOPY 4
 #define ETH_P_IP 0x0008	  // in network order on a little-endian machine
 #define ETH_P_IPV6 0xdd86
@@ -108,7 +109,7 @@ INLINE bool transport(struct packet *p, struct sk_buff *skb, u32 *payload)
 			}
 		}
 	} else if (b[0] >> 4 == 6) {
-		p->flags |= 1;
+		p->flags |= PACKET_V6;
 		if (b[6] == 44) {
 			u8 fragment[8] = {};
 			probe_read_kernel(fragment, 8, (void *)(head + network + 40));
@@ -165,8 +166,10 @@ INLINE bool read_packet(struct packet *p, struct sk_buff *skb, u8 protocol)
 	if (flags & SKBFL_ZEROCOPY_ENABLE) {
 		p->evidence |= SEEN_LENT;
 		if (flags & SKBFL_PURE_ZEROCOPY)
-			p->flags |= 2;
+			p->flags |= PACKET_PURE;
 	}
+	if (flags & SKBFL_SHARED_FRAG)
+		p->flags |= PACKET_SHARED;
 	if (BITFIELD(skb, ip_summed) == CHECKSUM_PARTIAL)
 		p->evidence |= SEEN_PARTIAL;
 	if (p->frags > MAX_FRAGS)
@@ -180,7 +183,7 @@ INLINE bool read_packet(struct packet *p, struct sk_buff *skb, u8 protocol)
 
 INLINE u8 frag_class(const struct packet *p, u32 i)
 {
-	if (p->flags & 2)
+	if (p->flags & PACKET_PURE)
 		return CLASS_USER; // all of it is lent: no page needs to be looked at
 	return class_of(p->frag[i % FRAG_ROOM].page);
 }

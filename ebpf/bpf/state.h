@@ -144,6 +144,10 @@ struct flight {
 	u32 ingress;
 };
 
+#define PACKET_V6 1
+#define PACKET_PURE 2	// all of it is lent by applications
+#define PACKET_SHARED 4 // some of it belongs to others
+
 // piece is payload of one kind, gathered to be counted once.
 struct piece {
 	u64 bytes;

@@ -59,6 +59,21 @@ INLINE void note_seen(struct socket_state *s, u32 seq, const struct run *asked, 
 		.start = seq, .api = asked->api, .class = class, .source = asked->source, .flags = flags};
 }
 
+// settle decides about pages that show nothing. Those of a file that was removed
+// or truncated belong to nobody any more, and look as if the kernel had made
+// them. But the packet says that it holds pages of others, and the call that
+// sent this part that it took them from a file, or from memory.
+INLINE u8 settle(const struct packet *p, const struct run *run, u8 class)
+{
+	if (class != CLASS_KERNEL || !(p->flags & PACKET_SHARED))
+		return class;
+	if (run->source == SOURCE_CACHE)
+		return CLASS_CACHE;
+	if (run->source == SOURCE_USER)
+		return CLASS_USER;
+	return class;
+}
+
 // count_part counts part i of a packet, its head or a fragment, as far as it lies
 // behind p->from. A function of its own so that the verifier looks at it once,
 // and not once for each turn of the loops around it. Linux 5.12.
@@ -88,8 +103,6 @@ GLOBAL int count_part(struct packet *p, struct socket_state *s, u32 i)
 		return 0;
 	if ((s32)(start - p->from) < 0)
 		start = p->from;
-	if (!is_copied(class))
-		p->lent += end - start;
 	bool queued = p->kind == KIND_QUEUED;
 	struct runs *runs = queued ? &s->asked : &s->seen;
 	// A part of several runs: those are told apart by four.
@@ -101,9 +114,12 @@ GLOBAL int count_part(struct packet *p, struct socket_state *s, u32 i)
 			if ((s32)(next - start) > 0 && (s32)(next - end) < 0)
 				stop = next;
 		}
+		u8 is = settle(p, &run, class);
+		if (!is_copied(is))
+			p->lent += stop - start;
 		if (queued)
-			note_seen(s, start, &run, class, p->gso ? RUN_GSO : 0);
-		gather(p, s, p->kind, stop - start, &run, class, queued ? class : run.class);
+			note_seen(s, start, &run, is, p->gso ? RUN_GSO : 0);
+		gather(p, s, p->kind, stop - start, &run, is, queued ? is : run.class);
 		start = stop;
 	}
 	return 0;
@@ -350,7 +366,7 @@ int net_dev_queue(u64 *args)
 	u32 keep = p->evidence;
 	if (protocol == IPPROTO_TCP)
 		keep &= ~SEEN_PARTIAL; // TCP leaves it to the device always
-	p->evidence = keep | device_evidence(skb->dev, p->flags & 1);
+	p->evidence = keep | device_evidence(skb->dev, p->flags & PACKET_V6);
 	walk(p, s, KIND_QUEUED, edge);
 	return 0;
 }
@@ -384,7 +400,7 @@ int net_dev_start_xmit(u64 *args)
 	struct packet *p = room(0);
 	if (!p || !read_packet(p, skb, s->protocol))
 		return 0;
-	p->evidence |= device_evidence(dev, p->flags & 1);
+	p->evidence |= device_evidence(dev, p->flags & PACKET_V6);
 	if (p->evidence & SEEN_LENT && device_tapped(dev, 1))
 		p->evidence |= SEEN_TAP;
 	if (p->device == s->device) {
