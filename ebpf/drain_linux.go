@@ -16,10 +16,8 @@ func (a *attachment) drain() (observations, error) {
 	if err != nil {
 		return all, err
 	}
-	for _, m := range []*ebpf.Map{a.objects.Closed, a.objects.Sockets} {
-		if err := readSockets(m, &all); err != nil {
-			return all, err
-		}
+	if err := a.readSockets(&all); err != nil {
+		return all, err
 	}
 	if err := a.readCounters(devices, &all); err != nil {
 		return all, err
@@ -44,17 +42,27 @@ func (a *attachment) devices() (map[deviceKey]Device, error) {
 	return found, readErr("devices", entries)
 }
 
-func readSockets(m *ebpf.Map, all *observations) error {
+// readSockets reads the open ones first: one that is closed meanwhile is there
+// twice then, and not missing.
+func (a *attachment) readSockets(all *observations) error {
 	var key uint64
-	var value traceSocketState
-	entries := m.Iterate()
-	for entries.Next(&key, &value) {
-		all.sockets = append(all.sockets, socketOf(value))
+	var state traceSocketState
+	open := a.objects.Sockets.Iterate()
+	for open.Next(&key, &state) {
+		all.sockets = append(all.sockets, socketOf(traceSocketFacts(state.Facts)))
 	}
-	return readErr("sockets", entries)
+	if err := readErr("sockets", open); err != nil {
+		return err
+	}
+	var facts traceSocketFacts
+	closed := a.objects.Closed.Iterate()
+	for closed.Next(&key, &facts) {
+		all.sockets = append(all.sockets, socketOf(facts))
+	}
+	return readErr("closed sockets", closed)
 }
 
-func socketOf(s traceSocketState) Socket {
+func socketOf(s traceSocketFacts) Socket {
 	out := Socket{
 		ID: s.Id, PID: int(s.Tgid), Comm: text(s.Comm[:]), Inode: s.Inode, Cgroup: s.Cgroup, NetNS: s.Netns, UID: s.Uid,
 		Local: addrPort(s.Family, s.Local, s.LocalPort),

@@ -84,6 +84,11 @@ func (want truth) check(t testing.TB, tracer *ebpf.Tracer, inode uint64, api str
 		t.Fatalf("%d flows: %+v", len(flows), flows)
 	}
 	f := flows[0]
+	defer func() {
+		if t.Failed() {
+			t.Log(tracer.Counts(inode))
+		}
+	}()
 	if f.API != api || f.PID != os.Getpid() {
 		t.Errorf("is %s of %d, not %s of this process", f.API, f.PID, api)
 	}

@@ -41,7 +41,10 @@ func wayOf(name string) way {
 
 // each calls fn with parts of data of at most size bytes, until all is taken.
 func each(data []byte, size int, fn func(part []byte) (int, error)) error {
-	for len(data) > 0 {
+	for tries := 0; len(data) > 0; tries++ {
+		if tries > 100_000 {
+			return errors.New("it takes no end")
+		}
 		n, err := fn(data[:min(size, len(data))])
 		if errors.Is(err, unix.EINTR) {
 			continue
@@ -85,17 +88,16 @@ func sendSendfile(fd int, data []byte, size int) error {
 }
 
 func sendfileFrom(fd int, f *os.File, total, size int) error {
-	var off int64
-	for off < int64(total) {
-		n, err := unix.Sendfile(fd, int(f.Fd()), &off, min(size, total-int(off)))
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return err
-		}
-		if n == 0 {
-			return errors.New("the file ends")
-		}
+	if _, err := f.Seek(0, 0); err != nil {
+		return err
 	}
-	return nil
+	return each(make([]byte, total), size, func(p []byte) (int, error) {
+		n, err := unix.Sendfile(fd, int(f.Fd()), nil, len(p))
+		if err == nil && n == 0 {
+			return 0, errors.New("the file ends")
+		}
+		return max(n, 0), err
+	})
 }
 
 func sendSplice(fd int, data []byte, size int) error {
@@ -114,17 +116,19 @@ func spliceFrom(fd int, f *os.File, total, size int) error {
 	}
 	defer unix.Close(pipe[0])
 	defer unix.Close(pipe[1])
-	var off int64
-	for off < int64(total) {
-		n, err := unix.Splice(int(f.Fd()), &off, pipe[1], nil, min(size, total-int(off), 64<<10), 0)
-		if err != nil || n == 0 {
-			return errors.Join(err, errors.New("splice in"))
-		}
-		if err := empty(pipe[0], fd, int(n)); err != nil {
-			return err
-		}
+	if _, err := f.Seek(0, 0); err != nil {
+		return err
 	}
-	return nil
+	return each(make([]byte, total), min(size, 64<<10), func(p []byte) (int, error) {
+		n, err := unix.Splice(int(f.Fd()), nil, pipe[1], nil, len(p), 0)
+		if err == nil && n == 0 {
+			err = errors.New("the file ends")
+		}
+		if err != nil {
+			return 0, err
+		}
+		return int(n), empty(pipe[0], fd, int(n))
+	})
 }
 
 func empty(pipe, fd, n int) error {

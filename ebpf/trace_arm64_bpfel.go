@@ -189,7 +189,7 @@ type tracePacket struct {
 	Fresh traceSocketState
 }
 
-type traceSocketState struct {
+type traceSocketFacts struct {
 	_          structs.HostLayout
 	Id         uint64
 	Inode      uint64
@@ -207,14 +207,20 @@ type traceSocketState struct {
 	Local      [16]uint8
 	Remote     [16]uint8
 	Comm       [16]uint8
-	Sent       uint32
-	Queued     uint32
-	Door       uint32
-	Device     uint32
-	Asked      struct {
+	_          [4]byte
+}
+
+type traceSocketState struct {
+	_      structs.HostLayout
+	Facts  traceSocketFacts
+	Sent   uint32
+	Queued uint32
+	Door   uint32
+	Device uint32
+	Asked  struct {
 		_    structs.HostLayout
 		Last uint32
-		At   [16]struct {
+		At   [128]struct {
 			_      structs.HostLayout
 			Start  uint32
 			Api    uint8
@@ -226,7 +232,7 @@ type traceSocketState struct {
 	Seen struct {
 		_    structs.HostLayout
 		Last uint32
-		At   [16]struct {
+		At   [128]struct {
 			_      structs.HostLayout
 			Start  uint32
 			Api    uint8
@@ -235,7 +241,6 @@ type traceSocketState struct {
 			Flags  uint8
 		}
 	}
-	_ [4]byte
 }
 
 // Names of all BPF objects in the ELF.

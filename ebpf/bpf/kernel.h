@@ -26,6 +26,8 @@ typedef _Bool bool;
 #define BPF_MAP_TYPE_PERCPU_ARRAY 6
 #define BPF_MAP_TYPE_LRU_HASH 9
 
+#define BPF_F_NO_PREALLOC 1
+
 #define BPF_ANY 0
 #define BPF_NOEXIST 1
 

@@ -178,31 +178,31 @@ INLINE u32 write_seq_of(struct sock *sk)
 
 INLINE void describe(struct socket_state *s, struct sock *sk)
 {
-	s->inode = inode_of(sk);
-	s->cgroup = sk->sk_cgrp_data.cgroup->kn->id;
-	s->netns = sk->__sk_common.skc_net.net->ns.inum;
-	s->uid = sk->sk_uid.val;
-	s->family = sk->__sk_common.skc_family;
-	s->protocol = sk->sk_protocol;
-	s->type = sk->sk_type;
-	s->local_port = sk->__sk_common.skc_num;
-	s->remote_port = __builtin_bswap16(sk->__sk_common.skc_dport);
-	if (s->family == AF_INET6) {
-		probe_read_kernel(s->local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
-		probe_read_kernel(s->remote, 16, &sk->__sk_common.skc_v6_daddr);
+	s->facts.inode = inode_of(sk);
+	s->facts.cgroup = sk->sk_cgrp_data.cgroup->kn->id;
+	s->facts.netns = sk->__sk_common.skc_net.net->ns.inum;
+	s->facts.uid = sk->sk_uid.val;
+	s->facts.family = sk->__sk_common.skc_family;
+	s->facts.protocol = sk->sk_protocol;
+	s->facts.type = sk->sk_type;
+	s->facts.local_port = sk->__sk_common.skc_num;
+	s->facts.remote_port = __builtin_bswap16(sk->__sk_common.skc_dport);
+	if (s->facts.family == AF_INET6) {
+		probe_read_kernel(s->facts.local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+		probe_read_kernel(s->facts.remote, 16, &sk->__sk_common.skc_v6_daddr);
 	} else {
-		*(u32 *)s->local = sk->__sk_common.skc_rcv_saddr;
-		*(u32 *)s->remote = sk->__sk_common.skc_daddr;
+		*(u32 *)s->facts.local = sk->__sk_common.skc_rcv_saddr;
+		*(u32 *)s->facts.remote = sk->__sk_common.skc_daddr;
 	}
 }
 
 // own records the current process as the owner. Where nobody is recorded yet.
 INLINE void own(struct socket_state *s)
 {
-	if (s->tgid)
+	if (s->facts.tgid)
 		return;
-	s->tgid = get_current_pid_tgid() >> 32;
-	get_current_comm(s->comm, sizeof(s->comm));
+	s->facts.tgid = get_current_pid_tgid() >> 32;
+	get_current_comm(s->facts.comm, sizeof(s->facts.comm));
 }
 
 INLINE bool wanted_process(void)
@@ -215,8 +215,8 @@ INLINE bool wanted_process(void)
 
 INLINE void close_socket(u64 key, struct socket_state *s)
 {
-	s->flags |= SOCKET_CLOSED;
-	if (map_update(&closed, &s->id, s, BPF_ANY))
+	s->facts.flags |= SOCKET_CLOSED;
+	if (map_update(&closed, &s->facts.id, s, BPF_ANY))
 		LOSE(sockets);
 	map_delete(&sockets, &key);
 }
@@ -229,13 +229,13 @@ INLINE struct socket_state *adopt(struct sock *sk, struct packet *room)
 	if ((family != AF_INET && family != AF_INET6) || !wanted_process())
 		return NULL;
 	struct socket_state *s = &room->fresh;
-	__builtin_memset(s, 0, sizeof(*s));
+	__builtin_memset(&s->facts, 0, sizeof(s->facts)); // its runs are never written
 	describe(s, sk);
-	if (only_cgroup && s->cgroup != only_cgroup)
+	if (only_cgroup && s->facts.cgroup != only_cgroup)
 		return NULL;
 	// No CPU does this twice at one time, and time does not return.
-	s->id = ktime_get_ns() << 8 | (get_smp_processor_id() & 255);
-	if (s->protocol == IPPROTO_TCP)
+	s->facts.id = ktime_get_ns() << 8 | (get_smp_processor_id() & 255);
+	if (s->facts.protocol == IPPROTO_TCP)
 		s->sent = s->queued = s->door = write_seq_of(sk);
 	if (map_update(&sockets, &key, s, BPF_NOEXIST))
 		LOSE(sockets);
@@ -248,7 +248,7 @@ INLINE struct socket_state *sender(struct sock *sk, struct packet *room)
 	u64 key = (u64)sk;
 	struct socket_state *s = map_lookup(&sockets, &key);
 	// Nothing tells of the end of a UDP socket but its successor.
-	if (s && s->protocol != IPPROTO_TCP && s->inode != inode_of(sk) && s->inode) {
+	if (s && s->facts.protocol != IPPROTO_TCP && s->facts.inode != inode_of(sk) && s->facts.inode) {
 		close_socket(key, s);
 		s = NULL;
 	}
@@ -259,6 +259,6 @@ INLINE struct socket_state *sender(struct sock *sk, struct packet *room)
 
 INLINE void count_sent(const struct socket_state *s, u8 api, u64 bytes)
 {
-	struct counter_key key = {.socket = s->id, .kind = KIND_SENT, .api = api};
+	struct counter_key key = {.socket = s->facts.id, .kind = KIND_SENT, .api = api};
 	count(&key, bytes, 0);
 }

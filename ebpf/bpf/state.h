@@ -74,7 +74,7 @@ enum evidence {
 };
 
 struct counter_key {
-	u64 socket;	 // struct socket_state.id
+	u64 socket;	 // struct socket_facts.id
 	u64 where;	 // code address, of MET_FREED and MET_DROPPED
 	u32 device;	 // interface index
 	enum evidence evidence;
@@ -96,7 +96,8 @@ struct run {
 	u8 api, class, source, flags;
 };
 
-#define RUNS 16 // a power of two
+#define RUNS 128 // a power of two, and that of
+#define RUN_STEPS 7
 #define RUN_GSO 1
 #define RUN_NO_SO_ZEROCOPY 2
 #define RUN_ULP 4
@@ -106,7 +107,8 @@ struct runs {
 	struct run at[RUNS];
 };
 
-struct socket_state {
+// socket_facts are what remains of a socket when it is closed.
+struct socket_facts {
 	u64 id;		// never used twice
 	u64 inode;	// of socket:[N] in /proc/PID/fd
 	u64 cgroup;	// id in the unified hierarchy
@@ -117,6 +119,10 @@ struct socket_state {
 	u16 unused;
 	u8 local[16], remote[16];
 	u8 comm[16];
+};
+
+struct socket_state {
+	struct socket_facts facts;
 	u32 sent;	// TCP: the sequence number up to which KIND_SENT counts
 	u32 queued;	// TCP: up to which KIND_QUEUED counts
 	u32 door;	// TCP: up to which KIND_DOOR counts
@@ -184,15 +190,17 @@ struct losses {
 struct {
 	MAP_SIZE(type, BPF_MAP_TYPE_HASH);
 	MAP_SIZE(max_entries, 16384);
+	MAP_SIZE(map_flags, BPF_F_NO_PREALLOC);
 	MAP_TYPE(key, u64);
 	MAP_TYPE(value, struct socket_state);
 } sockets SEC(".maps");
 
 struct {
 	MAP_SIZE(type, BPF_MAP_TYPE_HASH);
-	MAP_SIZE(max_entries, 16384);
+	MAP_SIZE(max_entries, 131072);
+	MAP_SIZE(map_flags, BPF_F_NO_PREALLOC);
 	MAP_TYPE(key, u64);
-	MAP_TYPE(value, struct socket_state);
+	MAP_TYPE(value, struct socket_facts);
 } closed SEC(".maps");
 
 // Not one per CPU: a socket's packets are mostly handled by one CPU at a time,
@@ -200,7 +208,8 @@ struct {
 // gigabytes.
 struct {
 	MAP_SIZE(type, BPF_MAP_TYPE_HASH);
-	MAP_SIZE(max_entries, 65536);
+	MAP_SIZE(max_entries, 262144);
+	MAP_SIZE(map_flags, BPF_F_NO_PREALLOC);
 	MAP_TYPE(key, struct counter_key);
 	MAP_TYPE(value, struct counter);
 } counters SEC(".maps");
@@ -310,17 +319,29 @@ INLINE void count(const struct counter_key *key, u64 bytes, u64 lent)
 		__sync_fetch_and_add(&c->lent_bytes, lent);
 }
 
-// find_run returns the number of the run that seq lies in, that of the oldest
-// known if it is older.
+// find_run returns the number of the run that seq lies in, that of a run before
+// the oldest known if it is older: see known.
 GLOBAL u32 find_run(struct runs *runs, u32 seq)
 {
 	if (!runs)
 		return 0;
-	u32 n = runs->last;
-	for (int i = 0; i < RUNS - 1; i++) {
-		if ((s32)(seq - runs->at[n % RUNS].start) >= 0 || n == 0)
-			break;
-		n--;
+	u32 high = runs->last, low = high < RUNS ? 0 : high - (RUNS - 1);
+	if ((s32)(seq - runs->at[high % RUNS].start) >= 0)
+		return high;
+	if ((s32)(seq - runs->at[low % RUNS].start) < 0)
+		return low ? low - 1 : 0;
+	// The run is low or one between it and high, which is not it.
+	for (int i = 0; i < RUN_STEPS; i++) {
+		u32 middle = low + (high - low) / 2;
+		if ((s32)(seq - runs->at[middle % RUNS].start) >= 0)
+			low = middle;
+		else
+			high = middle;
 	}
-	return n;
+	return low;
+}
+
+INLINE bool known(const struct runs *runs, u32 number)
+{
+	return runs->last - number < RUNS;
 }
