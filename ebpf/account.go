@@ -27,6 +27,8 @@ type account struct {
 	copied      uint64 // there
 	lost        uint64 // uncopied at the door, copied behind it
 	underWay    uint64 // uncopied at the door, and may yet be copied
+	dropped     uint64 // uncopied at the door, and dropped on this machine
+	absorbed    uint64 // of those under way: arrived in other packets
 	again       uint64
 	devices     map[string]uint64
 	causes      map[causeKey]Cause
@@ -95,10 +97,15 @@ func (a *account) add(o observation) {
 		}
 	case placeAgain:
 		a.again += o.bytes
+	case placeAbsorbed:
+		a.absorbed += o.bytes
 	case placeUnderWay:
 		if !o.evidence.has(seenTap) {
 			a.underWay += o.lent
 		}
+	}
+	if o.place == placeAfter && o.evidence&metMask == metDropped && o.memory.lent() && o.evidence.has(seenLent) && !o.evidence.has(seenTap) {
+		a.dropped += o.lent // it never came to where that is decided
 	}
 	for _, f := range judge(o) {
 		a.find(f, o.packets)
@@ -127,7 +134,7 @@ func (a *account) find(f finding, packets uint64) {
 func (a *account) flow(key flowKey, s Socket) Flow {
 	lost := min(a.lost, a.uncopied)
 	copied := min(a.copied+lost, a.sent)
-	pending := min(a.underWay, a.uncopied-lost)
+	pending := min(a.dropped+a.underWay-min(a.absorbed, a.underWay), a.uncopied-lost)
 	uncopied := min(a.uncopied-lost-pending, a.sent-copied)
 	f := Flow{
 		PID: s.PID, Comm: s.Comm, API: key.api.String(), FixedBuffers: key.api == APIUringSendZCFixed,

@@ -147,6 +147,8 @@ func judgeAfter(o observation) []finding {
 		}
 	case met == metReader && o.device.Type == "tun":
 		f.id, f.mechanism, f.bytes = "tun-tap", probe.AtDriver, o.bytes
+	case (met == metSocket || met == metReader) && o.evidence.has(seenXDP|seenReceived) && o.memory == memoryLinear:
+		f.id, f.mechanism, f.bytes = "xdp-generic", probe.AtIngress, o.bytes
 	case o.lent == 0 || !o.memory.kernels():
 		return nil
 	case met == metFreed && !o.evidence.has(seenReceived) && o.memory == memoryLinear:
@@ -155,12 +157,17 @@ func judgeAfter(o observation) []finding {
 		// Pages of a file that was removed look like the kernel's, and nothing
 		// replaces pages that nobody is told about.
 		return nil
+	case (met == metSocket || met == metReader) && o.memory == memoryLinear:
+		f.bytes = o.lent // made linear on its way up, and nothing says why
 	case met == metSocket || met == metReader:
 		f.id, f.mechanism, f.bytes, f.device = "loopback-delivery", probe.AtIngress, o.lent, ""
 	case met == metQueue:
 		f.id, f.mechanism, f.bytes = "veth-routed-ingress", probe.AtIngress, o.lent
 	case o.evidence.has(seenTapIn):
 		f.id, f.mechanism, f.bytes = "packet-tap", probe.AtIngress, o.lent
+	case o.evidence.has(seenReceived) && o.memory == memoryKernel:
+		// Freed or dropped behind the place that makes pages private.
+		f.id, f.mechanism, f.bytes, f.device = "loopback-delivery", probe.AtIngress, o.lent, ""
 	default:
 		f.bytes = o.lent // copied, and nothing says why
 	}

@@ -78,6 +78,7 @@ const (
 	placeLower                 // at the door of a device below
 	placeAfter                 // met something behind a door
 	placeAgain                 // entered its first device again
+	placeAbsorbed              // merged into a packet at placeAfter, that is counted for it
 	placeUnderWay              // behind a door, and not yet decided; only at the end
 )
 
@@ -118,6 +119,8 @@ const (
 	metDropped evidence = 4 << 16
 	metQueue   evidence = 5 << 16
 )
+
+const seenXDP evidence = 1 << 20
 
 func (e evidence) has(bits evidence) bool { return e&bits == bits }
 

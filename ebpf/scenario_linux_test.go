@@ -188,6 +188,9 @@ func TestScenarios(t *testing.T) {
 						control(t, c, func(fd int) error { return w.send(fd, payload(total), 64<<10) })
 						sent(t, c)
 						sc.truth(w.name).check(t, tracer, inodeOf(t, c), w.name, total)
+						if arrived, err := sink.Flow(c); err != nil || arrived.Bytes != total {
+							t.Errorf("%d bytes arrived, %v", arrived.Bytes, err)
+						}
 					})
 				}
 			}

@@ -100,6 +100,7 @@ const (
 	traceEvidenceMET_DROPPED         traceEvidence = 262144
 	traceEvidenceMET_QUEUE           traceEvidence = 327680
 	traceEvidenceMET_MASK            traceEvidence = 458752
+	traceEvidenceSEEN_XDP            traceEvidence = 1048576
 )
 
 type traceFlight struct {
@@ -124,12 +125,13 @@ type traceFlight struct {
 type traceKind uint8
 
 const (
-	traceKindKIND_SENT   traceKind = 0
-	traceKindKIND_QUEUED traceKind = 1
-	traceKindKIND_DOOR   traceKind = 2
-	traceKindKIND_LOWER  traceKind = 3
-	traceKindKIND_AFTER  traceKind = 4
-	traceKindKIND_AGAIN  traceKind = 5
+	traceKindKIND_SENT     traceKind = 0
+	traceKindKIND_QUEUED   traceKind = 1
+	traceKindKIND_DOOR     traceKind = 2
+	traceKindKIND_LOWER    traceKind = 3
+	traceKindKIND_AFTER    traceKind = 4
+	traceKindKIND_AGAIN    traceKind = 5
+	traceKindKIND_ABSORBED traceKind = 6
 )
 
 type traceLosses struct {

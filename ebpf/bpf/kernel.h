@@ -112,6 +112,7 @@ struct net_device {
 	char name[16];
 	struct list_head ptype_all;
 	const struct rtnl_link_ops *rtnl_link_ops;
+	void *xdp_prog; // of generic XDP
 } CORE;
 
 struct in6_addr {

@@ -37,6 +37,7 @@ enum __attribute__((packed)) kind {
 	KIND_LOWER,	 // payload at the door of a device below, once
 	KIND_AFTER,	 // payload that met something behind a door
 	KIND_AGAIN,	 // payload that entered its first device again: retransmitted
+	KIND_ABSORBED,	 // payload of packets that were merged into the one that met something
 };
 
 // enum evidence is what was seen together with the payload.
@@ -71,6 +72,8 @@ enum evidence {
 	MET_DROPPED = 4 << 16,	// it was dropped
 	MET_QUEUE = 5 << 16,	// it entered another device
 	MET_MASK = 7 << 16,
+
+	SEEN_XDP = 1 << 20, // a generic XDP program looks at what the device receives
 };
 
 struct counter_key {

@@ -356,7 +356,10 @@ int net_dev_queue(u64 *args)
 			return 0;
 		edge = &s->queued;
 		if ((s32)(p->seq + p->payload - s->queued) <= 0) {
+			u32 number = find_run(&s->asked, p->seq);
 			struct counter_key again = {.socket = s->facts.id, .device = device, .netns = p->netns, .kind = KIND_AGAIN};
+			if (known(&s->asked, number))
+				again.api = s->asked.at[number % RUNS].api;
 			count(&again, p->payload, 0);
 			return 0;
 		}
@@ -377,11 +380,14 @@ int net_dev_queue(u64 *args)
 INLINE void take_off(struct packet *p, struct socket_state *s, u64 sk, u32 lent)
 {
 	u32 first = p->seq + p->payload - p->from;
-	const struct run *run = &s->seen.at[find_run(&s->seen, p->seq + p->payload - 1) % RUNS];
+	u32 number = find_run(&s->seen, p->seq + p->payload - 1);
+	struct run run = {};
+	if (known(&s->seen, number))
+		run = s->seen.at[number % RUNS];
 	struct flight f = {
 		.sock = sk, .id = s->facts.id, .seq = p->seq, .payload = p->payload, .bytes = first, .lent_bytes = lent,
 		.device = p->device, .netns = p->netns,
-		.evidence = p->evidence & (SEEN_LENT | SEEN_TAP | SEEN_LOOPBACK), .api = run->api, .class = run->class};
+		.evidence = p->evidence & (SEEN_LENT | SEEN_TAP | SEEN_LOOPBACK), .api = run.api, .class = run.class};
 	if (!lent)
 		f.class = p->data_len ? CLASS_KERNEL : CLASS_LINEAR;
 	LOSE(flights_in);
@@ -421,7 +427,12 @@ int net_dev_start_xmit(u64 *args)
 		if (!edge)
 			return 0;
 	}
-	walk(p, s, KIND_LOWER, edge);
+	u32 lent = walk(p, s, KIND_LOWER, edge);
+	struct flight *f = map_lookup(&flights, &p->id);
+	if (!f)
+		take_off(p, s, key, lent); // a segment of what came from above
+	else if (!p->data_len)
+		f->lent_bytes = 0;
 	return 0;
 }
 
@@ -439,6 +450,8 @@ int netif_receive_skb(u64 *args)
 	f->ingress = dev->ifindex;
 	f->netns = dev->nd_net.net->ns.inum;
 	f->evidence |= SEEN_RECEIVED;
+	if (dev->xdp_prog)
+		f->evidence |= SEEN_XDP;
 	if (f->evidence & SEEN_LENT && device_tapped(dev, 0))
 		f->evidence |= SEEN_TAP_IN;
 	return 0;
@@ -449,7 +462,25 @@ int netif_receive_skb(u64 *args)
 SEC("tp_btf/tcp_probe")
 int tcp_probe(u64 *args)
 {
-	met((void *)args[1], MET_SOCKET, 0, 1);
+	struct sk_buff *skb = (void *)args[1];
+	u64 key = (u64)skb;
+	struct flight *f = map_lookup(&flights, &key);
+	if (!f)
+		return 0;
+	// Packets that come while the receiver holds its socket are merged, and so
+	// are those that come in bursts: the others are gone without a trace.
+	u8 offset = 0;
+	probe_read_kernel(&offset, sizeof(offset), skb->data + 12);
+	u32 header = (offset >> 4) * 4, len = skb->len, payload = len > header ? len - header : 0;
+	if (payload > f->payload && f->bytes) {
+		u32 more = payload - f->payload;
+		struct counter_key absorbed = {.socket = f->id, .kind = KIND_ABSORBED, .api = f->api};
+		count(&absorbed, more, 0);
+		f->bytes += more;
+		if (f->lent_bytes)
+			f->lent_bytes += more;
+	}
+	met(skb, MET_SOCKET, 0, 1);
 	return 0;
 }
 

@@ -1,0 +1,293 @@
+package ebpf_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/zcprobe/zcprobe/ebpf"
+	"github.com/zcprobe/zcprobe/internal/testenv"
+)
+
+// childEnv makes the test binary another program: a tracer that is killed, or a
+// sender that ends.
+const childEnv = "ZCPROBE_EBPF_CHILD"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(childEnv) {
+	case "":
+		os.Exit(m.Run())
+	case "tracer":
+		child(func() error {
+			_, err := ebpf.Open(context.Background(), ebpf.Options{})
+			return err
+		})
+	case "sender":
+		c, err := net.FileConn(os.NewFile(3, "socket"))
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		child(func() error {
+			_, err := c.Write(payload(100_000))
+			return err
+		})
+	}
+}
+
+// child does something when it is told to, says so, and waits to be killed.
+func child(fn func() error) {
+	os.Stdin.Read(make([]byte, 1))
+	if err := fn(); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println("done")
+	time.Sleep(time.Minute)
+}
+
+// startChild starts this binary as a child, and returns what tells it to act,
+// waits until it has, and kills it.
+func startChild(t *testing.T, role string, file *os.File) (pid int, act, kill func()) {
+	t.Helper()
+	cmd := command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), childEnv+"="+role)
+	if file != nil {
+		cmd.ExtraFiles = []*os.File{file}
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	act = func() {
+		if _, err := in.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		line := make([]byte, 200)
+		if n, _ := out.Read(line); !bytes.HasPrefix(line[:n], []byte("done")) {
+			t.Fatalf("child: %s", line[:n])
+		}
+	}
+	kill = func() {
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		cmd.Wait()
+	}
+	return cmd.Process.Pid, act, kill
+}
+
+// programs returns how many programs of the tracer there are, by bpftool.
+func programs(t *testing.T) int {
+	t.Helper()
+	out, err := command(testenv.Tool(t, "bpftool"), "-j", "prog", "show").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []struct{ Name string }
+	if err := json.Unmarshal(out, &all); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, p := range all {
+		// Older versions of bpftool cut names off.
+		if strings.HasPrefix(p.Name, "net_dev_queue") || strings.HasPrefix(p.Name, "tcp_sendmsg_loc") {
+			n++
+		}
+	}
+	return n
+}
+
+// TestKilledTracer leaves nothing.
+func TestKilledTracer(t *testing.T) {
+	testenv.Root(t)
+	before := programs(t)
+	_, act, kill := startChild(t, "tracer", nil)
+	act()
+	if n := programs(t); n != before+2 {
+		t.Errorf("%d programs while it traces, %d before", n, before)
+	}
+	kill()
+	n := -1
+	for range 100 {
+		if n = programs(t); n <= before {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Errorf("%d programs are left, %d before", n, before)
+}
+
+// TestTargetEnds keeps what a process sent that is gone, on a socket that this
+// process made.
+func TestTargetEnds(t *testing.T) {
+	sink := newSink(t)
+	c := dial(t, sink, "tcp4")
+	f, err := c.(*net.TCPConn).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	pid, act, kill := startChild(t, "sender", f)
+	tracer := open(t, ebpf.Options{Processes: []int{pid}})
+	act()
+	sent(t, c)
+	kill()
+	flows, _ := flowsOf(t, tracer, inodeOf(t, c))
+	if len(flows) != 1 || flows[0].PID != pid || flows[0].Bytes != 100_000 || flows[0].CopiedBytes != 100_000 {
+		t.Errorf("of process %d: %+v", pid, flows)
+	}
+	// This process is not looked at.
+	other := dial(t, sink, "tcp4")
+	if _, err := other.Write(payload(1000)); err != nil {
+		t.Fatal(err)
+	}
+	if flows, _ := flowsOf(t, tracer, inodeOf(t, other)); len(flows) != 0 {
+		t.Errorf("of others: %+v", flows)
+	}
+}
+
+// TestTwoTracers see the same.
+func TestTwoTracers(t *testing.T) {
+	sink := newSink(t)
+	one, two := open(t, ebpf.Options{}), open(t, ebpf.Options{})
+	c := dial(t, sink, "tcp4")
+	control(t, c, func(fd int) error { return sendZeroCopy(fd, payload(1<<20), 64<<10) })
+	sent(t, c)
+	for _, tracer := range []*ebpf.Tracer{one, two} {
+		truth{}.check(t, tracer, inodeOf(t, c), "msg_zerocopy", 1<<20)
+	}
+}
+
+// TestFull says what it had no room for.
+func TestFull(t *testing.T) {
+	sink := newSink(t)
+	tracer := open(t, ebpf.Options{Sockets: 4})
+	var inode uint64
+	for range 10 {
+		c := dial(t, sink, "tcp4")
+		if _, err := c.Write(payload(1000)); err != nil {
+			t.Fatal(err)
+		}
+		inode = inodeOf(t, c)
+	}
+	_, s := flowsOf(t, tracer, inode)
+	if len(s.Flows) != 4 || s.LostEvents == 0 {
+		t.Errorf("%d flows, lost %d: %v", len(s.Flows), s.LostEvents, s.Incomplete)
+	}
+}
+
+// TestShortConnections counts each of many, from several threads.
+func TestShortConnections(t *testing.T) {
+	sink := newSink(t)
+	tracer := open(t, ebpf.Options{})
+	const threads, each = 4, 250
+	var all sync.WaitGroup
+	for i := range threads {
+		all.Go(func() {
+			for j := range each {
+				c, err := sink.Dial(t.Context(), "tcp4")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := c.Write(payload(1000 + i*each + j)); err != nil {
+					t.Error(err)
+				}
+				c.Close()
+			}
+		})
+	}
+	all.Wait()
+	time.Sleep(100 * time.Millisecond)
+	_, s := flowsOf(t, tracer, 0)
+	var bytes, copied uint64
+	for _, f := range s.Flows {
+		bytes += f.Bytes
+		copied += f.CopiedBytes
+	}
+	const n = threads * each
+	if want := uint64(n*1000 + n*(n-1)/2); len(s.Flows) != n || bytes != want || copied != want || s.LostEvents != 0 {
+		t.Errorf("%d flows of %d bytes, %d copied; %d of %d sent; lost %d", len(s.Flows), bytes, copied, n, want, s.LostEvents)
+	}
+}
+
+// TestLoss counts what has to be sent again once. What the receiver's side drops
+// was neither copied nor not.
+func TestLoss(t *testing.T) {
+	w := newWire(t, false)
+	drop(t, w.b, "vb")
+	tracer := open(t, ebpf.Options{})
+	const total = 4 << 20
+	for _, api := range []string{"write", "sendfile", "msg_zerocopy"} {
+		t.Run(api, func(t *testing.T) {
+			c, got := w.connect(t, "10.1.0.2")
+			inode := inodeOf(t, c)
+			control(t, c, func(fd int) error { return wayOf(api).send(fd, payload(total), 64<<10) })
+			sent(t, c)
+			c.Close()
+			if n := <-got; n != total {
+				t.Errorf("%d bytes arrived", n)
+			}
+			flows, _ := flowsOf(t, tracer, inode)
+			if len(flows) != 1 {
+				t.Fatalf("%+v", flows)
+			}
+			f := flows[0]
+			known := map[string]uint64{"write": f.CopiedBytes, "sendfile": f.ZeroCopiedBytes, "msg_zerocopy": f.CopiedBytes + f.UnknownBytes}[api]
+			if f.Bytes != total || known != total || f.RetransmittedData == 0 || f.UnknownBytes > total/2 {
+				t.Errorf("%+v\n%s", f, tracer.Counts(inode))
+			}
+		})
+	}
+}
+
+func TestClosed(t *testing.T) {
+	tracer := open(t, ebpf.Options{})
+	for _, h := range tracer.Hooks() {
+		t.Logf("%-24s attached %v, %v", h.Name, h.Attached, h.Err)
+	}
+	if err := errors.Join(tracer.Close(), tracer.Close()); err != nil {
+		t.Error(err)
+	}
+	if _, err := tracer.Summary(); !errors.Is(err, ebpf.ErrClosed) {
+		t.Errorf("summary of a closed tracer: %v", err)
+	}
+	if _, err := ebpf.Open(t.Context(), ebpf.Options{Tier: ebpf.TierFentry}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a tier that there is not: %v", err)
+	}
+}
+
+// TestSoon is not about how long it takes, which it shows.
+func TestSoon(t *testing.T) {
+	sink := newSink(t)
+	c := dial(t, sink, "tcp4")
+	start := time.Now()
+	tracer := open(t, ebpf.Options{})
+	opened := time.Since(start)
+	if _, err := c.Write(payload(1000)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := tracer.Summary()
+	if err != nil || len(s.Flows) != 1 {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	t.Log("opened after " + opened.String() + ", first data after " + time.Since(start).String() + ", " + strconv.Itoa(int(s.Flows[0].Bytes)) + " bytes")
+}
