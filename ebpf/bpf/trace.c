@@ -168,18 +168,19 @@ INLINE void count_flight(const struct flight *f, u32 device, u32 netns, u32 met,
 	count(&key, f->bytes, f->lent_bytes);
 }
 
-// class_now is the class of the payload of a packet under way: that of its first
-// page, or of none.
-INLINE u8 class_now(const struct sk_buff *skb)
+// class_now is the class of the payload of a packet under way. Of pages that were
+// lent with a notice it is enough to know whether the notice is still to be
+// given: making them private, and making the packet linear, gives it. Of others
+// the first page stands for all.
+INLINE u8 class_now(const struct flight *f, const struct sk_buff *skb)
 {
 	if (!skb->data_len)
 		return CLASS_LINEAR;
 	struct skb_shared_info *shared = (void *)((u64)skb->head + skb->end);
+	if (f->evidence & SEEN_LENT && f->lent_bytes)
+		return READ(shared, flags) & SKBFL_ZEROCOPY_ENABLE ? CLASS_USER : CLASS_KERNEL;
 	if (!READ(shared, nr_frags))
 		return CLASS_UNKNOWN;
-	u8 flags = READ(shared, flags);
-	if (flags & SKBFL_ZEROCOPY_ENABLE && flags & SKBFL_PURE_ZEROCOPY)
-		return CLASS_USER;
 	u64 page = 0;
 	probe_read_kernel(&page, sizeof(page), &shared->frags);
 	return class_of(page);
@@ -192,7 +193,7 @@ INLINE void met(const struct sk_buff *skb, u32 what, u64 where, bool last)
 	if (!f)
 		return;
 	u32 device = f->ingress ? f->ingress : f->device;
-	count_flight(f, device, f->netns, what, class_now(skb), where);
+	count_flight(f, device, f->netns, what, class_now(f, skb), where);
 	if (last) {
 		map_delete(&flights, &key);
 		LOSE(flights_out);
@@ -324,7 +325,7 @@ int net_dev_queue(u64 *args)
 	u32 device = skb->dev->ifindex;
 	if (f && f->sock != (u64)sk && !sk) { // forwarded, or handed down by a tunnel
 		f->met = MET_QUEUE >> 16;
-		count_flight(f, device, skb->dev->nd_net.net->ns.inum, MET_QUEUE, class_now(skb), 0);
+		count_flight(f, device, skb->dev->nd_net.net->ns.inum, MET_QUEUE, class_now(f, skb), 0);
 		return 0;
 	}
 	if (!sk || !full_socket(sk))
@@ -361,6 +362,8 @@ int net_dev_queue(u64 *args)
 			if (known(&s->asked, number))
 				again.api = s->asked.at[number % RUNS].api;
 			count(&again, p->payload, 0);
+			if (!s->device)
+				s->device = device;
 			return 0;
 		}
 	}

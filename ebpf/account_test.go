@@ -1,0 +1,87 @@
+package ebpf
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+)
+
+func tcpSocket(id uint64) Socket {
+	return Socket{ID: id, PID: 7, Comm: "app", Protocol: "tcp", Local: netip.MustParseAddrPort("10.0.0.1:1"), Remote: netip.MustParseAddrPort("10.0.0.2:2")}
+}
+
+// TestSummarize balances accounts that no test can make the kernel keep.
+func TestSummarize(t *testing.T) {
+	nic := Device{Index: 2, Name: "nic0"}
+	door := func(m, was memory, e evidence, bytes uint64) observation {
+		return observation{socket: 1, device: nic, place: placeDoor, api: APIZeroCopy, memory: m, was: was, evidence: e, bytes: bytes, packets: 1}
+	}
+	sent := observation{socket: 1, place: placeSent, api: APIZeroCopy, bytes: 1000, packets: 1}
+	after := func(m memory, e evidence, where string, lent uint64) observation {
+		return observation{socket: 1, device: nic, place: placeAfter, api: APIZeroCopy, memory: m, was: memoryUser,
+			evidence: e, bytes: lent, packets: 1, lent: lent, where: where}
+	}
+	for _, c := range []struct {
+		name string
+		in   []observation
+		want string // zero-copied copied unknown, causes
+	}{
+		{"unsent", []observation{sent}, "0 0 1000 []"},
+		{"uncopied", []observation{sent, door(memoryUser, memoryUser, seenLent, 1000)}, "1000 0 0 []"},
+		{"half sent", []observation{sent, door(memoryUser, memoryUser, seenLent, 500)}, "500 0 500 []"},
+		{"more than accepted", []observation{sent, door(memoryUser, memoryUser, seenLent, 1500)}, "1000 0 0 []"},
+		{"copied, and nobody knows why", []observation{sent, door(memoryKernel, memoryUser, 0, 1000)}, "0 1000 0 []"},
+		{"two reasons", []observation{sent, door(memoryLinear, memoryUser, seenNoSG|seenNoChecksum, 1000)},
+			"0 1000 0 [checksum-pass/linearize no-scatter-gather/linearize]"},
+		{"tapped, then delivered", []observation{sent, door(memoryUser, memoryUser, seenLent|seenTap, 1000),
+			after(memoryKernel, seenLent|seenTap|seenReceived|metSocket, "", 1000)}, "0 1000 0 [loopback-delivery/ingress packet-tap/clone]"},
+		{"driver", []observation{sent, door(memoryUser, memoryUser, seenLent, 1000),
+			after(memoryLinear, seenLent|metFreed, "napi_consume_skb", 1000)}, "0 1000 0 [driver-linearize/driver]"},
+		{"file that was removed, delivered here", []observation{sent, door(memoryCache, memoryCache, 0, 1000),
+			after(memoryKernel, seenReceived|metSocket, "", 1000)}, "1000 0 0 []"},
+		{"under way", []observation{sent, door(memoryUser, memoryUser, seenLent, 1000),
+			{socket: 1, place: placeUnderWay, api: APIZeroCopy, lent: 300, evidence: seenLent}}, "700 0 300 []"},
+		{"arrived in another packet", []observation{sent, door(memoryUser, memoryUser, seenLent, 1000),
+			{socket: 1, place: placeUnderWay, api: APIZeroCopy, lent: 300, evidence: seenLent},
+			{socket: 1, place: placeAbsorbed, api: APIZeroCopy, bytes: 300},
+			after(memoryKernel, seenLent|seenReceived|metSocket, "", 1000)}, "0 1000 0 [loopback-delivery/ingress]"},
+		{"of another socket", []observation{sent, {socket: 2, place: placeDoor, api: APIZeroCopy, memory: memoryUser, bytes: 9}}, "0 0 1000 []"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			flows := summarize(observations{sockets: []Socket{tcpSocket(1)}, counts: c.in})
+			if len(flows) != 1 {
+				t.Fatalf("%+v", flows)
+			}
+			f := flows[0]
+			ids := []string{}
+			for _, cause := range f.Causes {
+				ids = append(ids, cause.ID+"/"+string(cause.Mechanism))
+			}
+			got := fmt.Sprintf("%d %d %d %v", f.ZeroCopiedBytes, f.CopiedBytes, f.UnknownBytes, ids)
+			if got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+			if f.Bytes != f.ZeroCopiedBytes+f.CopiedBytes+f.UnknownBytes {
+				t.Errorf("does not add up: %+v", f)
+			}
+		})
+	}
+}
+
+// FuzzSummarize adds up anything.
+func FuzzSummarize(f *testing.F) {
+	f.Add(uint8(2), uint8(6), uint8(3), uint8(3), uint32(seenLent), uint64(1000), uint64(0))
+	f.Add(uint8(4), uint8(6), uint8(2), uint8(3), uint32(seenLent|metSocket), uint64(1<<63), uint64(1<<63))
+	f.Fuzz(func(t *testing.T, where, api, m, was uint8, e uint32, bytes, lent uint64) {
+		flows := summarize(observations{sockets: []Socket{tcpSocket(1)}, counts: []observation{
+			{socket: 1, place: placeSent, api: API(api), bytes: 1000},
+			{socket: 1, place: placeDoor, api: API(api), memory: memoryUser, was: memoryUser, bytes: 800},
+			{socket: 1, place: place(where), api: API(api), memory: memory(m), was: memory(was), evidence: evidence(e), bytes: bytes, lent: lent},
+		}})
+		for _, flow := range flows {
+			if flow.Bytes != flow.ZeroCopiedBytes+flow.CopiedBytes+flow.UnknownBytes {
+				t.Errorf("does not add up: %+v", flow)
+			}
+		}
+	})
+}

@@ -1,0 +1,156 @@
+package ebpf
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/zcprobe/zcprobe/internal/testenv"
+)
+
+// TestGenerated builds what `go generate` built, and compares.
+func TestGenerated(t *testing.T) {
+	clang := testenv.Tool(t, "clang-14")
+	testenv.Tool(t, "llvm-strip-14")
+	if out, err := exec.Command(clang, "--version").Output(); err != nil || !bytes.Contains(out, []byte(" 14.0.6")) {
+		t.Skipf("needs clang 14.0.6: %s, %v", bytes.TrimSpace(out), err)
+	}
+	source, err := os.ReadFile("generate.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, line, ok := strings.Cut(string(source), "//go:generate ")
+	if !ok {
+		t.Fatal("generate.go has no directive")
+	}
+	args := words(strings.TrimSpace(line))
+	dir := t.TempDir()
+	args = append(args[1:3:3], append([]string{"-output-dir", dir, "-go-package", "ebpf"}, args[3:]...)...)
+	if out, err := exec.Command(testenv.Tool(t, "go"), args...).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, name := range []string{"trace_x86_bpfel.go", "trace_x86_bpfel.o", "trace_arm64_bpfel.go", "trace_arm64_bpfel.o"} {
+		want, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s is not what its source makes: run go generate ./ebpf", name)
+		}
+	}
+}
+
+// words splits a command line at spaces outside double quotes.
+func words(line string) []string {
+	quoted := false
+	fields := strings.FieldsFunc(line, func(r rune) bool {
+		if r == '"' {
+			quoted = !quoted
+		}
+		return r == ' ' && !quoted
+	})
+	for i := range fields {
+		fields[i] = strings.Trim(fields[i], `"`)
+	}
+	return fields
+}
+
+// TestNumbers compares the numbers of the kernel's side with those here.
+func TestNumbers(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		kernel, us uint32
+	}{
+		{"write", uint32(traceApiAPI_WRITE), uint32(APIWrite)},
+		{"writev", uint32(traceApiAPI_WRITEV), uint32(APIWritev)},
+		{"sendfile", uint32(traceApiAPI_SENDFILE), uint32(APISendfile)},
+		{"splice", uint32(traceApiAPI_SPLICE), uint32(APISplice)},
+		{"vmsplice", uint32(traceApiAPI_VMSPLICE), uint32(APIVmsplice)},
+		{"zerocopy", uint32(traceApiAPI_ZEROCOPY), uint32(APIZeroCopy)},
+		{"uring send", uint32(traceApiAPI_URING_SEND), uint32(APIUringSend)},
+		{"uring zc", uint32(traceApiAPI_URING_ZC), uint32(APIUringSendZC)},
+		{"uring fixed", uint32(traceApiAPI_URING_ZC_FIXED), uint32(APIUringSendZCFixed)},
+		{"linear", uint32(traceClassCLASS_LINEAR), uint32(memoryLinear)},
+		{"kernel", uint32(traceClassCLASS_KERNEL), uint32(memoryKernel)},
+		{"user", uint32(traceClassCLASS_USER), uint32(memoryUser)},
+		{"cache", uint32(traceClassCLASS_CACHE), uint32(memoryCache)},
+		{"device", uint32(traceClassCLASS_DEVICE), uint32(memoryDevice)},
+		{"sent", uint32(traceKindKIND_SENT), uint32(placeSent)},
+		{"queued", uint32(traceKindKIND_QUEUED), uint32(placeQueued)},
+		{"door", uint32(traceKindKIND_DOOR), uint32(placeDoor)},
+		{"lower", uint32(traceKindKIND_LOWER), uint32(placeLower)},
+		{"after", uint32(traceKindKIND_AFTER), uint32(placeAfter)},
+		{"again", uint32(traceKindKIND_AGAIN), uint32(placeAgain)},
+		{"absorbed", uint32(traceKindKIND_ABSORBED), uint32(placeAbsorbed)},
+		{"source cache", uint32(traceEvidenceSOURCE_CACHE), uint32(sourceCache)},
+		{"source read", uint32(traceEvidenceSOURCE_READ), uint32(sourceRead)},
+		{"source written", uint32(traceEvidenceSOURCE_WRITTEN), uint32(sourceWritten)},
+		{"source socket", uint32(traceEvidenceSOURCE_SOCKET), uint32(sourceSocket)},
+		{"source user", uint32(traceEvidenceSOURCE_USER), uint32(sourceUser)},
+		{"source direct", uint32(traceEvidenceSOURCE_DIRECT), uint32(sourceDirect)},
+		{"no SO_ZEROCOPY", uint32(traceEvidenceSEEN_NO_SO_ZEROCOPY), uint32(seenNoSOZeroCopy)},
+		{"fragment", uint32(traceEvidenceSEEN_FRAGMENT), uint32(seenFragment)},
+		{"no sg", uint32(traceEvidenceSEEN_NO_SG), uint32(seenNoSG)},
+		{"no csum", uint32(traceEvidenceSEEN_NO_CSUM), uint32(seenNoChecksum)},
+		{"partial", uint32(traceEvidenceSEEN_PARTIAL), uint32(seenPartial)},
+		{"gso", uint32(traceEvidenceSEEN_GSO), uint32(seenGSO)},
+		{"lent", uint32(traceEvidenceSEEN_LENT), uint32(seenLent)},
+		{"tap", uint32(traceEvidenceSEEN_TAP), uint32(seenTap)},
+		{"tap in", uint32(traceEvidenceSEEN_TAP_IN), uint32(seenTapIn)},
+		{"encap", uint32(traceEvidenceSEEN_ENCAP), uint32(seenEncap)},
+		{"ulp", uint32(traceEvidenceSEEN_ULP), uint32(seenULP)},
+		{"received", uint32(traceEvidenceSEEN_RECEIVED), uint32(seenReceived)},
+		{"loopback", uint32(traceEvidenceSEEN_LOOPBACK), uint32(seenLoopback)},
+		{"xdp", uint32(traceEvidenceSEEN_XDP), uint32(seenXDP)},
+		{"met socket", uint32(traceEvidenceMET_SOCKET), uint32(metSocket)},
+		{"met reader", uint32(traceEvidenceMET_READER), uint32(metReader)},
+		{"met freed", uint32(traceEvidenceMET_FREED), uint32(metFreed)},
+		{"met dropped", uint32(traceEvidenceMET_DROPPED), uint32(metDropped)},
+		{"met queue", uint32(traceEvidenceMET_QUEUE), uint32(metQueue)},
+		{"met mask", uint32(traceEvidenceMET_MASK), uint32(metMask)},
+	} {
+		if c.kernel != c.us {
+			t.Errorf("%s is %d in the kernel, %d here", c.name, c.kernel, c.us)
+		}
+	}
+}
+
+// TestHooks: each program has a hook, and each hook a program.
+func TestHooks(t *testing.T) {
+	spec, err := loadTrace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range tracepoints() {
+		if spec.Programs[h.Name] == nil {
+			t.Errorf("hook %s has no program", h.Name)
+		}
+		delete(spec.Programs, h.Name)
+	}
+	for name := range spec.Programs {
+		t.Errorf("program %s has no hook", name)
+	}
+}
+
+func FuzzSymbols(f *testing.F) {
+	f.Add([]byte("ffffffff816c8ea0 t anon_pipe_buf_release\nffffffff81e64d90 t validate_xmit_skb.isra.0\n"))
+	f.Add([]byte("0000000000000000 T x\t[veth]\n"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		all, hidden, err := readSymbols(bytes.NewReader(raw), func([]byte, uint64) bool { return true })
+		if err != nil {
+			return
+		}
+		for _, s := range all {
+			if hidden && s.address != 0 || strings.ContainsAny(s.name, "\t\n") {
+				t.Errorf("%+v of %q", s, raw)
+			}
+		}
+	})
+}
