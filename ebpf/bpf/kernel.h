@@ -222,6 +222,11 @@ struct page {
 	struct address_space *mapping;
 } CORE;
 
+// Linux 7.3 has another word in the place of compound_head.
+struct page___7_3 {
+	unsigned long compound_info;
+} CORE;
+
 struct iov_iter {
 	u8 iter_type;
 } CORE;

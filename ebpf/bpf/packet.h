@@ -20,9 +20,17 @@ GLOBAL u32 class_of(u64 page)
 	if (page & 1)
 		return CLASS_DEVICE;
 	struct page *p = (void *)page;
-	u64 head = READ(p, compound_head);
-	if (head & 1)
-		p = (void *)(head - 1);
+	struct page___7_3 *newer = (void *)page;
+	if (FIELD_EXISTS(newer->compound_info)) {
+		// A mask where pages are as large as a power of two.
+		u64 info = READ(newer, compound_info), size = __builtin_preserve_type_info(*p, 1);
+		if (info & 1)
+			p = (void *)(size & (size - 1) ? info - 1 : page & info);
+	} else {
+		u64 head = READ(p, compound_head);
+		if (head & 1)
+			p = (void *)(head - 1);
+	}
 	u64 mapping = (u64)READ(p, mapping);
 	if (mapping)
 		return mapping & 1 ? CLASS_USER : mapping & 2 ? CLASS_KERNEL : CLASS_CACHE;
