@@ -2,33 +2,48 @@ package ebpf
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
-// Options say what to look at. The zero value looks at every process, in the
-// best tier there is, exactly.
+// Options say what to look at, and how closely. The zero value looks at every
+// process, in the best tier there is. What is restricted in several ways is
+// looked at where all of them hold.
 type Options struct {
 	// Tier forces one; the best that works if empty.
 	Tier Tier
 
+	// Exact looks at every send and every packet, whatever that costs.
+	// Otherwise a tracer may look at a part of them where there are many, and
+	// Summary.SampleEvery says which part.
+	Exact bool
+
+	// Stacks keeps the kernel stacks in which causes were seen.
+	Stacks bool
+
 	// Processes are the ids of the processes to look at, and with them of their
-	// children to come; all if empty.
+	// children to come; all if empty. They are ids of the initial pid namespace.
 	Processes []int
 
-	// Comm is the name of the programs to look at, as in /proc/PID/comm; all if
-	// empty.
+	// Comm is the name of the programs to look at, as in /proc/PID/comm, of at
+	// most 15 bytes; all if empty.
 	Comm string
 
 	// Cgroup is the id of the control group to look at, that is the inode number
-	// of its directory; all if 0.
+	// of its directory in the unified hierarchy; all if 0. It is that in which
+	// the socket was made, and not one below it.
 	Cgroup uint64
 
 	// Device is the index of the network device to look at; all if 0. A flow is
 	// of the first device it goes to.
 	Device int
 
-	// Destination are the addresses to look at; all if it is the zero Prefix.
-	Destination netip.Prefix
+	// Destinations are the addresses to look at; all if empty. Sockets that are
+	// not connected have none, and are left out then.
+	Destinations []netip.Prefix
+
+	// Port is the port of the peer to look at; all if 0.
+	Port uint16
 
 	// Sockets is how many may be looked at in one trace; 16384 if 0. More are
 	// counted as lost.
@@ -38,10 +53,14 @@ type Options struct {
 const defaultSockets = 1 << 14
 
 func (o Options) takes(s Socket) bool {
-	if o.Comm != "" && s.Comm != o.Comm {
+	to := s.Remote.Addr().Unmap()
+	if len(o.Destinations) > 0 && !slices.ContainsFunc(o.Destinations, func(p netip.Prefix) bool { return p.Contains(to) }) {
 		return false
 	}
-	if o.Destination.IsValid() && !o.Destination.Contains(s.Remote.Addr().Unmap()) {
+	if o.Port != 0 && s.Remote.Port() != o.Port {
+		return false
+	}
+	if o.Comm != "" && s.Comm != o.Comm {
 		return false
 	}
 	return len(o.Processes) == 0 || s.PID != 0
