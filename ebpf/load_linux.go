@@ -37,6 +37,14 @@ func (a *attachment) detach() error {
 	return errors.Join(errs...)
 }
 
+func openTracepoints(o Options) (eye, []Hook, error) {
+	a, err := attachTracepoints(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return a, a.hooks, nil
+}
+
 // attachTracepoints loads the programs of the tier and attaches them.
 func attachTracepoints(o Options) (*attachment, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {

@@ -69,13 +69,6 @@ type CauseTotal struct {
 	Expected bool            `json:"expected"`
 }
 
-// Advice is something worth doing that the trace has shown.
-type Advice struct {
-	ID     string `json:"id"`
-	Text   string `json:"text"`
-	Remedy string `json:"remedy,omitzero"`
-}
-
 // judge fills in what the observations amount to.
 func (s *Summary) judge(all observations, hooks []Hook) {
 	s.Flows = summarize(all)

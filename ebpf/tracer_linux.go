@@ -1,6 +1,7 @@
 package ebpf
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,29 +17,45 @@ type Tracer struct {
 	tier    Tier
 	start   time.Time
 
-	mu     sync.Mutex // of attached
-	in     *attachment
+	mu     sync.Mutex // of in
+	in     eye
+	calls  *diagnosis
 	hooks  []Hook
 	closed error
 }
 
+// An eye is a tier that looks. What it has seen only grows.
+type eye interface {
+	drain() (observations, error)
+	close() error
+}
+
+// openers start the tiers, and say of each hook what became of it.
+func openers() map[Tier]func(Options) (eye, []Hook, error) {
+	return map[Tier]func(Options) (eye, []Hook, error){
+		TierTracepoint: openTracepoints,
+		TierNone:       openNone,
+	}
+}
+
 // Open starts a tracer: from its return on, what is sent is counted. It needs
 // CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN, and addresses in /proc/kallsyms,
-// which take CAP_SYSLOG where kernel.kptr_restrict is 1.
+// which take CAP_SYSLOG where kernel.kptr_restrict is 1. [TierNone] needs
+// nothing, and sees the less the less the caller may.
 func Open(ctx context.Context, o Options) (*Tracer, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("open tracer: %w", err)
 	}
-	switch o.Tier {
-	case "", TierTracepoint:
-	default:
-		return nil, fmt.Errorf("open tracer: tier %s: %w", o.Tier, errors.ErrUnsupported)
+	tier := cmp.Or(o.Tier, TierTracepoint)
+	start := openers()[tier]
+	if start == nil {
+		return nil, fmt.Errorf("open tracer: tier %s: %w", tier, errors.ErrUnsupported)
 	}
-	in, err := attachTracepoints(o)
+	in, hooks, err := start(o)
 	if err != nil {
-		return nil, fmt.Errorf("open tracer: tier %s: %w", TierTracepoint, err)
+		return nil, fmt.Errorf("open tracer: tier %s: %w", tier, err)
 	}
-	return &Tracer{options: o, tier: TierTracepoint, start: time.Now(), in: in, hooks: in.hooks}, nil
+	return &Tracer{options: o, tier: tier, start: time.Now(), in: in, hooks: hooks, calls: diagnose(o, tier)}, nil
 }
 
 // Tier returns the tier that was chosen.
@@ -67,6 +84,7 @@ func (t *Tracer) Summary() (*Summary, error) {
 		DurationNS: time.Since(t.start).Nanoseconds(), Advice: []Advice{},
 	}
 	s.judge(all, t.hooks)
+	t.calls.add(s)
 	return s, nil
 }
 
@@ -105,7 +123,7 @@ func (t *Tracer) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.in != nil {
-		t.closed = t.in.close()
+		t.closed = errors.Join(t.calls.close(), t.in.close())
 		t.in = nil
 	}
 	return t.closed
