@@ -134,7 +134,7 @@ func configure(spec *ebpf.CollectionSpec, kernel *btf.Spec, o Options) error {
 		"code_written_release": code["anon_pipe_buf_release"],
 		"code_generic_release": code["generic_pipe_buf_release"],
 		"code_generic_steal":   code["generic_pipe_buf_try_steal"],
-		"only_cgroup":          o.Cgroup,
+		"only_cgroup":          o.onlyCgroup(),
 		"only_device":          uint32(o.Device),
 		"only_processes":       uint32(min(len(o.Processes), 1)),
 	}

@@ -29,10 +29,11 @@ type Options struct {
 	// most 15 bytes; all if empty.
 	Comm string
 
-	// Cgroup is the id of the control group to look at, that is the inode number
-	// of its directory in the unified hierarchy; all if 0. It is that in which
-	// the socket was made, and not one below it.
-	Cgroup uint64
+	// Cgroups are the ids of the control groups to look at, that is the inode
+	// numbers of their directories in the unified hierarchy; all if empty. What
+	// counts is the group in which a socket was made, and not those above it:
+	// name the groups below as well. One costs less than several.
+	Cgroups []uint64
 
 	// Device is the index of the network device to look at; all if 0. A flow is
 	// of the first device it goes to.
@@ -60,10 +61,21 @@ func (o Options) takes(s Socket) bool {
 	if o.Port != 0 && s.Remote.Port() != o.Port {
 		return false
 	}
+	if len(o.Cgroups) > 0 && !slices.Contains(o.Cgroups, s.Cgroup) {
+		return false
+	}
 	if o.Comm != "" && s.Comm != o.Comm {
 		return false
 	}
 	return len(o.Processes) == 0 || s.PID != 0
+}
+
+// onlyCgroup is the control group that the kernel side keeps to; 0 is all.
+func (o Options) onlyCgroup() uint64 {
+	if len(o.Cgroups) == 1 {
+		return o.Cgroups[0]
+	}
+	return 0
 }
 
 // settle is how long a trace waits at its end for packets that are under way on

@@ -10,6 +10,8 @@ const (
 	CapSysModule = unix.CAP_SYS_MODULE
 	CapSysAdmin  = unix.CAP_SYS_ADMIN
 	CapIPCLock   = unix.CAP_IPC_LOCK
+	CapPerfmon   = unix.CAP_PERFMON
+	CapBPF       = unix.CAP_BPF
 )
 
 // Caps are the capability sets of a thread; bit N is capability N.
