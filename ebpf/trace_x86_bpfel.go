@@ -117,9 +117,9 @@ type traceFlight struct {
 	Api       uint8
 	Class     uint8
 	Met       uint8
-	Unused    uint8
+	Datagram  uint8
 	Ingress   uint32
-	_         [4]byte
+	Mark      uint32
 }
 
 type traceKind uint8
@@ -155,6 +155,7 @@ type tracePacket struct {
 	_        structs.HostLayout
 	Id       uint64
 	Seq      uint32
+	Mark     uint32
 	Payload  uint32
 	Linear   uint32
 	DataLen  uint32
@@ -171,7 +172,6 @@ type tracePacket struct {
 	Protocol uint8
 	Kind     uint8
 	Unused   [3]uint8
-	_        [4]byte
 	Frag     [32]struct {
 		_      structs.HostLayout
 		Page   uint64

@@ -144,6 +144,21 @@ INLINE bool transport(struct packet *p, struct sk_buff *skb, u32 *payload)
 	return 1;
 }
 
+// read_mark reads what tells a packet from the next at the same address: the
+// sequence number, or the length, of a transport header. Ports are left out,
+// which address translation changes, and checksums.
+INLINE u32 read_mark(const struct sk_buff *skb, u32 at, bool datagram)
+{
+	u32 mark = 0;
+	probe_read_kernel(&mark, sizeof(mark), (void *)((u64)skb->head + at + 4));
+	return datagram ? mark & 0xffff : mark;
+}
+
+INLINE bool is_mark(const struct sk_buff *skb, u32 at, const struct flight *f)
+{
+	return read_mark(skb, at, f->datagram) == f->mark;
+}
+
 // read_packet reads what is needed of a packet; false if it has no payload of a
 // known protocol.
 INLINE bool read_packet(struct packet *p, struct sk_buff *skb, u8 protocol)
@@ -151,6 +166,8 @@ INLINE bool read_packet(struct packet *p, struct sk_buff *skb, u8 protocol)
 	u32 start;
 	u64 head = (u64)skb->head;
 	p->id = (u64)skb;
+	p->mark = read_mark(skb, BITFIELD(skb, encapsulation) ? skb->inner_transport_header : skb->transport_header,
+			    protocol == IPPROTO_UDP);
 	p->evidence = 0;
 	p->flags = 0;
 	p->seq = 0;

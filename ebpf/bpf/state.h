@@ -149,8 +149,9 @@ struct flight {
 	u32 lent_bytes; // in pages that are not the kernel's
 	u32 device, netns;
 	u32 evidence;
-	u8 api, class, met, unused;
+	u8 api, class, met, datagram;
 	u32 ingress;
+	u32 mark; // see read_mark
 };
 
 #define PACKET_V6 1
@@ -175,7 +176,7 @@ struct frag {
 // addressed by an index.
 struct packet {
 	u64 id;
-	u32 seq, payload, linear, data_len;
+	u32 seq, mark, payload, linear, data_len;
 	u32 device, netns, evidence;
 	u32 at, from, left, lent; // of walk: where it is, and what it has found
 	u8 flags, frags, gso, protocol;

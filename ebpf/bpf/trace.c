@@ -160,6 +160,26 @@ INLINE u32 walk(struct packet *p, struct socket_state *s, u8 kind, u32 *edge)
 	return p->lent;
 }
 
+// is_flight says whether a packet is the one that a flight was made for. Packets
+// that are merged into others are freed without a trace, and what was theirs is
+// the next one's: an acknowledgement's, say.
+INLINE bool is_flight(const struct flight *f, const struct sk_buff *skb)
+{
+	return skb->len >= f->payload && (is_mark(skb, skb->transport_header, f) || is_mark(skb, skb->inner_transport_header, f));
+}
+
+INLINE struct flight *flight_of(const struct sk_buff *skb)
+{
+	u64 key = (u64)skb;
+	struct flight *f = map_lookup(&flights, &key);
+	if (f && !is_flight(f, skb)) {
+		map_delete(&flights, &key);
+		LOSE(flights_out);
+		return NULL;
+	}
+	return f;
+}
+
 INLINE void count_flight(const struct flight *f, u32 device, u32 netns, u32 met, u8 class, u64 where)
 {
 	struct counter_key key = {
@@ -188,13 +208,13 @@ INLINE u8 class_now(const struct flight *f, const struct sk_buff *skb)
 
 INLINE void met(const struct sk_buff *skb, u32 what, u64 where, bool last)
 {
-	u64 key = (u64)skb;
-	struct flight *f = map_lookup(&flights, &key);
+	struct flight *f = flight_of(skb);
 	if (!f)
 		return;
 	u32 device = f->ingress ? f->ingress : f->device;
 	count_flight(f, device, f->netns, what, class_now(f, skb), where);
 	if (last) {
+		u64 key = (u64)skb;
 		map_delete(&flights, &key);
 		LOSE(flights_out);
 	}
@@ -320,10 +340,9 @@ int net_dev_queue(u64 *args)
 {
 	struct sk_buff *skb = (void *)args[0];
 	struct sock *sk = skb->sk;
-	u64 id = (u64)skb;
-	struct flight *f = map_lookup(&flights, &id);
+	struct flight *f = flight_of(skb);
 	u32 device = skb->dev->ifindex;
-	if (f && f->sock != (u64)sk && !sk) { // forwarded, or handed down by a tunnel
+	if (f && !sk) { // forwarded, or handed down by a tunnel
 		f->met = MET_QUEUE >> 16;
 		count_flight(f, device, skb->dev->nd_net.net->ns.inum, MET_QUEUE, class_now(f, skb), 0);
 		return 0;
@@ -388,7 +407,7 @@ INLINE void take_off(struct packet *p, struct socket_state *s, u64 sk, u32 lent)
 	if (known(&s->seen, number))
 		run = s->seen.at[number % RUNS];
 	struct flight f = {
-		.sock = sk, .id = s->facts.id, .seq = p->seq, .payload = p->payload, .bytes = first, .lent_bytes = lent,
+		.sock = sk, .id = s->facts.id, .seq = p->seq, .mark = p->mark, .datagram = p->protocol == IPPROTO_UDP, .payload = p->payload, .bytes = first, .lent_bytes = lent,
 		.device = p->device, .netns = p->netns,
 		.evidence = p->evidence & (SEEN_LENT | SEEN_TAP | SEEN_LOOPBACK), .api = run.api, .class = run.class};
 	if (!lent)
@@ -443,8 +462,7 @@ SEC("tp_btf/netif_receive_skb")
 int netif_receive_skb(u64 *args)
 {
 	struct sk_buff *skb = (void *)args[0];
-	u64 key = (u64)skb;
-	struct flight *f = map_lookup(&flights, &key);
+	struct flight *f = flight_of(skb);
 	if (!f)
 		return 0;
 	struct net_device *dev = skb->dev;
@@ -466,8 +484,7 @@ SEC("tp_btf/tcp_probe")
 int tcp_probe(u64 *args)
 {
 	struct sk_buff *skb = (void *)args[1];
-	u64 key = (u64)skb;
-	struct flight *f = map_lookup(&flights, &key);
+	struct flight *f = flight_of(skb);
 	if (!f)
 		return 0;
 	// Packets that come while the receiver holds its socket are merged, and so
