@@ -15,6 +15,7 @@ import (
 
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/render"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/text"
+	"github.com/zcprobe/zcprobe/ebpf"
 	"github.com/zcprobe/zcprobe/internal/sys"
 	"github.com/zcprobe/zcprobe/probe"
 )
@@ -30,6 +31,8 @@ type app struct {
 	collect  func(context.Context, probe.Options) (*probe.Facts, error)
 	open     func(dir string) (*probe.Record, error)
 	save     func(dir string, f *probe.Facts, o probe.RecordOptions) error
+	tiers    func(context.Context) []probe.Tier
+	tracer   func(context.Context, ebpf.Options) (tracer, error)
 	now      func() time.Time
 	build    func() (*debug.BuildInfo, bool)
 
@@ -48,6 +51,7 @@ func newApp(stdout, stderr io.Writer, getenv func(string) string) *app {
 		stdout: &output{w: stdout}, stderr: stderr, getenv: getenv,
 		terminal: terminalColumns,
 		collect:  probe.Collect, open: probe.OpenRecord, save: probe.WriteRecord,
+		tiers: ebpf.Probe, tracer: openTracer,
 		now: time.Now, build: debug.ReadBuildInfo,
 	}
 }
@@ -233,7 +237,7 @@ the look-up of a host name and what "zcprobe send" is told to send.`,
 	cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	o.flags(cmd)
-	cmd.AddCommand(newProbeCmd(a), newPreflightCmd(a), newPathCmd(a), newSelectCmd(a), newSendCmd(a), newRecvCmd(a),
+	cmd.AddCommand(newProbeCmd(a), newPreflightCmd(a), newPathCmd(a), newSelectCmd(a), newTraceCmd(a), newSendCmd(a), newRecvCmd(a),
 		newPolicyCmd(a), newExplainCmd(a), newRecordCmd(a), newVersionCmd(a))
 	cmd.SetHelpCommand(newHelpCmd(a))
 	cmd.SetUsageTemplate(usageTemplate)

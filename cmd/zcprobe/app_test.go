@@ -45,6 +45,7 @@ func (b *bench) fresh() {
 	b.out.Reset()
 	b.err.Reset()
 	b.app = newApp(&b.out, &b.err, func(name string) string { return b.env[name] })
+	b.app.tiers = func(context.Context) []probe.Tier { return nil }
 	b.app.now = func() time.Time { return time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC) }
 }
 

@@ -50,6 +50,7 @@ const (
 	kindProcess     = "process"     // a process that is not there
 	kindOutput      = "output"      // writing the answer
 	kindFile        = "file"        // a file that is sent or written
+	kindCommand     = "command"     // a program that cannot be started
 	kindConnection  = "connection"  // a connection that was refused or broke
 	kindLimit       = "limit"       // a bound that was set on the command line
 	kindInterrupted = "interrupted" // SIGINT or SIGTERM

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -63,6 +64,28 @@ func (c *checked[T]) Set(s string) error {
 		return err
 	}
 	*c.v, c.text = v, s
+	return nil
+}
+
+// several is a flag that can be repeated.
+type several[T any] struct {
+	v     *[]T
+	parse func(string) (T, error)
+	name  string
+	text  []string
+}
+
+func (m *several[T]) String() string { return strings.Join(m.text, ",") }
+func (m *several[T]) Type() string   { return m.name }
+
+func (m *several[T]) Set(s string) error {
+	for one := range strings.FieldsSeq(strings.ReplaceAll(s, ",", " ")) {
+		v, err := m.parse(one)
+		if err != nil {
+			return err
+		}
+		*m.v, m.text = append(*m.v, v), append(m.text, one)
+	}
 	return nil
 }
 
@@ -140,9 +163,16 @@ func (s *source) check() error {
 type view struct {
 	facts *probe.Facts
 	o     probe.Options
+	tiers []probe.Tier // of tracing; nil for a record, which cannot be tried
 }
 
-func (v view) report() *probe.Report { return probe.Judge(v.facts, v.o) }
+func (v view) report() *probe.Report {
+	r := probe.Judge(v.facts, v.o)
+	if v.tiers != nil {
+		r.Tracing.Tiers = v.tiers
+	}
+	return r
+}
 
 // look reads the facts that s asks for, of this host or from a record.
 func (a *app) look(ctx context.Context, s source) (view, error) {
@@ -164,7 +194,7 @@ func (a *app) look(ctx context.Context, s source) (view, error) {
 	if err := known(f, s.Options); err != nil {
 		return view{}, err
 	}
-	return view{f, s.Options}, nil
+	return view{facts: f, o: s.Options, tiers: a.tiers(ctx)}, nil
 }
 
 // replay reads a record. What was asked for there is found under the name that
@@ -191,7 +221,7 @@ func (a *app) replay(s source) (view, error) {
 	if err := known(r.Facts, o); err != nil {
 		return view{}, err
 	}
-	return view{r.Facts, o}, nil
+	return view{facts: r.Facts, o: o}, nil
 }
 
 // running refuses a process that does not exist: limits that nobody has would

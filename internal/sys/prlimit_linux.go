@@ -31,3 +31,8 @@ func SendControl(fd int, control []byte) error {
 // MeminfoOptmem is the place of a socket's option memory in SoMeminfo
 // (SK_MEMINFO_OPTMEM).
 const MeminfoOptmem = unix.SK_MEMINFO_OPTMEM
+
+// SetLimit sets a resource limit of the calling process.
+func SetLimit(resource int, soft, hard uint64) error {
+	return Wrap("prlimit", unix.Prlimit(0, resource, &unix.Rlimit{Cur: soft, Max: hard}, nil))
+}

@@ -250,16 +250,27 @@ func (a *applier) paths() {
 	}
 }
 
+// tracerNeeds are the ways to attach to the kernel of which the tracer needs one.
+var tracerNeeds = []string{"fentry", "kprobe", "kprobe_multi", "tp_btf"}
+
 func (a *applier) tracing() {
-	c := probe.Check{ID: "tracing.any", Status: probe.Skipped, Detail: "This version has no tracer."}
+	c := probe.Check{ID: "tracing.any", Status: probe.Skipped, Detail: "Whether the kernel can be traced was not tried: a record does not hold it."}
+	var works []string
 	for _, t := range a.in.Report.Tracing.Tiers {
+		if !slices.Contains(tracerNeeds, t.ID) {
+			continue
+		}
 		f := probe.Feature{ID: t.ID, Status: t.Status, Detail: t.Detail}.Check()
+		c.Evidence = append(c.Evidence, probe.Evidence{Source: t.ID, Value: string(t.Status) + ": " + t.Detail})
 		switch {
 		case f.Status == probe.Pass:
-			c.Status, c.Detail = probe.Pass, "The kernel can be traced: "+t.ID+"."
-		case c.Status != probe.Pass && (c.Status == probe.Skipped || f.Status == probe.Unknown):
+			works = append(works, t.ID)
+		case c.Status == probe.Skipped || f.Status == probe.Unknown:
 			c.Status, c.Detail = f.Status, t.Detail
 		}
+	}
+	if len(works) > 0 {
+		c.Status, c.Detail = probe.Pass, "The kernel can be traced: "+strings.Join(works, ", ")+"."
 	}
 	a.add(c)
 }

@@ -110,3 +110,36 @@ func (p *Printer) moveTo(col, want int) int {
 	p.raw(strings.Repeat(" ", want-col))
 	return want
 }
+
+// Columns writes rows in aligned columns, a line each: what does not fit is cut
+// off. It is for screens that are drawn again and again.
+func (p *Printer) Columns(rows [][]Span) {
+	var widths []int
+	for _, r := range rows {
+		for i, c := range r {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], min(columns(p.escape(c.Text)), maxColumn))
+		}
+	}
+	for _, r := range rows {
+		col := 0
+		for i, c := range r {
+			s := cut(p.escape(c.Text), p.Width-col)
+			last := i == len(r)-1
+			if !last {
+				s = cut(s, widths[i])
+			}
+			p.span(c.Style, s)
+			col += columns(s)
+			if last {
+				break
+			}
+			pad := min(widths[i]-columns(s)+gap, p.Width-col)
+			p.raw(strings.Repeat(" ", max(pad, 0)))
+			col += max(pad, 0)
+		}
+		p.raw("\n")
+	}
+}

@@ -1,0 +1,373 @@
+package render
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/quantity"
+	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/text"
+	"github.com/zcprobe/zcprobe/ebpf"
+	"github.com/zcprobe/zcprobe/probe"
+)
+
+// Traced is what a trace has shown. Its JSON form is zcprobe/trace/v1.
+type Traced struct {
+	*ebpf.Summary
+	CommandStatus *int `json:"command_status,omitempty"` // of the program that was run; absent if there was none, or it still runs
+
+	Hooks []ebpf.Hook `json:"-"`
+}
+
+// below is where the text of a cause starts, below its id: behind the longest size.
+const below = 14
+
+// mostFlows and mostAdvice are how many a screen holds.
+const (
+	mostFlows  = 12
+	mostAdvice = 8
+)
+
+// Trace writes the summary of a trace: the verdict, then why bytes were copied
+// and what to do about it, by whom, and what could not be seen.
+func Trace(p *text.Printer, t *Traced, how int) {
+	tracedVerdict(p, t.Summary)
+	if how == Quiet {
+		return
+	}
+	tracedCauses(p, t.Summary, how)
+	tracedFlows(p, t.Flows, how)
+	tracedAdvice(p, t.Advice, how)
+	unseen(p, t.Summary, how)
+	if how == Verbose {
+		Hooks(p, t.Hooks)
+	}
+	if t.CommandStatus != nil {
+		p.Blank()
+		p.Para(0, 2, text.S(ended(*t.CommandStatus)))
+	}
+}
+
+// TracedSoFar writes in a line what was seen so far.
+func TracedSoFar(p *text.Printer, s *ebpf.Summary) { tracedVerdict(p, s) }
+
+func ended(status int) string {
+	if status > 128 {
+		return fmt.Sprintf("The program was ended by signal %d.", status-128)
+	}
+	return fmt.Sprintf("The program ended with status %d.", status)
+}
+
+// totals are the accounts of all flows.
+type totals struct{ bytes, copied, uncopied, unknown, again uint64 }
+
+func add(flows []ebpf.Flow) totals {
+	var s totals
+	for _, f := range flows {
+		s.bytes += f.Bytes
+		s.copied += f.CopiedBytes
+		s.uncopied += f.ZeroCopiedBytes
+		s.unknown += f.UnknownBytes
+		s.again += f.RetransmittedData
+	}
+	return s
+}
+
+func tracedVerdict(p *text.Printer, t *ebpf.Summary) {
+	s := add(t.Flows)
+	if s.bytes == 0 {
+		p.Para(0, 2, text.B("Nothing was sent"), text.S(" by what was watched, in "+elapsed(t.DurationNS)+"."))
+		return
+	}
+	style := text.Bold
+	switch {
+	case surprising(t.Causes):
+		style = text.Caution
+	case s.uncopied == s.bytes:
+		style = text.Good
+	}
+	head := fmt.Sprintf("Of %s sent, %s (%s) were copied", quantity.Size(s.bytes), quantity.Size(s.copied), share(s.copied, s.bytes))
+	switch {
+	case s.copied == s.bytes:
+		head = fmt.Sprintf("All of %s sent was copied", quantity.Size(s.bytes))
+	case s.uncopied == s.bytes:
+		head = fmt.Sprintf("Nothing was copied of %s sent", quantity.Size(s.bytes))
+	}
+	tail := ""
+	if s.copied > 0 && s.uncopied > 0 {
+		tail += fmt.Sprintf(", %s were not", quantity.Size(s.uncopied))
+	}
+	if s.unknown > 0 {
+		tail += fmt.Sprintf(", and of %s (%s) it is not known", quantity.Size(s.unknown), share(s.unknown, s.bytes))
+	}
+	tail += fmt.Sprintf(", in %s (tier %s, %s).", elapsed(t.DurationNS), t.Tier, closely(t))
+	p.Para(0, 2, text.Span{Text: head, Style: style}, text.S(tail))
+}
+
+func closely(t *ebpf.Summary) string {
+	if t.SampleEvery > 1 {
+		return fmt.Sprintf("one packet of %d", t.SampleEvery)
+	}
+	return "every packet"
+}
+
+// surprising reports whether there is a copy that is not what the call or the
+// path is made of.
+func surprising(causes []ebpf.CauseTotal) bool {
+	return slices.ContainsFunc(causes, func(c ebpf.CauseTotal) bool { return c.Kind == probe.KindCopy && !c.Expected })
+}
+
+// share writes n of all as a percentage, 0 % and 100 % only where that is exact.
+func share(n, all uint64) string {
+	switch {
+	case all == 0 || n == 0:
+		return "0 %"
+	case n >= all:
+		return "100 %"
+	}
+	f := 100 * float64(n) / float64(all)
+	switch {
+	case f < 1:
+		return "under 1 %"
+	case f > 99:
+		return "over 99 %"
+	}
+	return fmt.Sprintf("%.0f %%", f)
+}
+
+// tracedCauses writes why, by kinds.
+func tracedCauses(p *text.Printer, t *ebpf.Summary, how int) {
+	for _, kind := range []struct {
+		kinds []probe.CauseKind
+		head  string
+	}{
+		{[]probe.CauseKind{probe.KindCopy}, "Why it was copied"},
+		{[]probe.CauseKind{probe.KindPass}, "What the CPU read without copying it"},
+	} {
+		var found []ebpf.CauseTotal
+		for _, c := range t.Causes {
+			if slices.Contains(kind.kinds, c.Kind) {
+				found = append(found, c)
+			}
+		}
+		if len(found) == 0 {
+			continue
+		}
+		p.Blank()
+		p.Heading(kind.head)
+		for _, c := range found {
+			tracedCause(p, t, c, how)
+		}
+	}
+}
+
+func tracedCause(p *text.Printer, t *ebpf.Summary, c ebpf.CauseTotal, how int) {
+	style := text.Caution
+	if c.Expected {
+		style = text.Plain
+	}
+	size := quantity.Size(c.Bytes)
+	head := []text.Span{text.S(size + strings.Repeat(" ", max(below-2-len(size), 2))), {Text: c.ID, Style: style}}
+	if c.Expected {
+		head = append(head, text.F("  (expected)"))
+	}
+	p.Line(2, head...)
+	entry, known := probe.LookupCause(c.ID)
+	if known {
+		p.Para(below, below, text.S(entry.Summary))
+	}
+	if s := where(t.Flows, c.ID); s != "" {
+		p.Para(below, below+4, text.F("at: "), text.S(s))
+	}
+	if known && (!c.Expected || how == Verbose) {
+		remedy(p, below, named(entry.Remedy, t.Flows, c.ID))
+	}
+	p.Line(below, text.F("why: "), text.S("zcprobe explain "+c.ID))
+}
+
+// named puts the name of the device into a remedy for any, if there is one device
+// and a shell takes its name as it is.
+func named(remedy string, flows []ebpf.Flow, id string) string {
+	device := ""
+	for _, f := range flows {
+		for _, c := range f.Causes {
+			switch {
+			case c.ID != id || c.Device == device:
+			case c.Device == "" || device != "" || strings.Trim(c.Device, plain) != "":
+				return remedy
+			default:
+				device = c.Device
+			}
+		}
+	}
+	if device == "" {
+		return remedy
+	}
+	return strings.ReplaceAll(remedy, "DEV", device)
+}
+
+// plain are the characters that mean nothing to a shell.
+const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
+// where says at which places a cause was seen, those of most bytes first.
+func where(flows []ebpf.Flow, id string) string {
+	bytes := map[string]uint64{}
+	for _, f := range flows {
+		for _, c := range f.Causes {
+			if c.ID != id {
+				continue
+			}
+			s := string(c.Mechanism)
+			if c.Device != "" {
+				s += " on " + c.Device
+			}
+			bytes[s] += c.Bytes
+		}
+	}
+	places := make([]string, 0, len(bytes))
+	for s := range bytes {
+		places = append(places, s)
+	}
+	slices.SortFunc(places, func(a, b string) int { return cmp.Or(cmp.Compare(bytes[b], bytes[a]), cmp.Compare(a, b)) })
+	if n := len(places) - 4; n > 0 {
+		places = append(places[:4], fmt.Sprintf("%d more", n))
+	}
+	return strings.Join(places, ", ")
+}
+
+func tracedFlows(p *text.Printer, flows []ebpf.Flow, how int) {
+	if len(flows) == 0 {
+		return
+	}
+	p.Blank()
+	p.Heading("Who sent it")
+	shown := flows
+	if how < Verbose {
+		shown = flows[:min(len(flows), mostFlows)]
+	}
+	flowTable(p, shown)
+	if n := len(flows) - len(shown); n > 0 {
+		rest := add(flows[len(shown):])
+		p.Line(2, text.S(fmt.Sprintf("and %d more, of %s, %s copied (-v lists them)", n, quantity.Size(rest.bytes), quantity.Size(rest.copied))))
+	}
+	if how == Verbose {
+		flowDetails(p, shown)
+	}
+	if again := add(flows).again; again > 0 {
+		p.Para(2, 2, text.S(quantity.Size(again)+" were sent again, and are not counted above."))
+	}
+}
+
+func flowTable(p *text.Printer, flows []ebpf.Flow) {
+	rows := make([][]text.Span, 0, len(flows))
+	for _, f := range flows {
+		rows = append(rows, []text.Span{text.S(quantity.Size(f.Bytes)), text.S(copiedShare(f)), text.S(who(f)), text.S(call(f)), text.S(f.Device), text.S(peer(f))})
+	}
+	p.Table(2, []string{"sent", "copied", "process", "call", "over", "to"}, rows)
+}
+
+func copiedShare(f ebpf.Flow) string {
+	if f.Bytes > 0 && f.UnknownBytes == f.Bytes {
+		return "unknown"
+	}
+	return share(f.CopiedBytes, f.Bytes)
+}
+
+func who(f ebpf.Flow) string {
+	if f.PID == 0 {
+		return "not seen"
+	}
+	return fmt.Sprintf("%s %d", f.Comm, f.PID)
+}
+
+func call(f ebpf.Flow) string {
+	if f.FixedBuffers {
+		return f.API + " (fixed)"
+	}
+	return f.API
+}
+
+func peer(f ebpf.Flow) string {
+	s := cmp.Or(f.Remote, "any")
+	if f.Protocol != "tcp" {
+		s += " (" + f.Protocol + ")"
+	}
+	return s
+}
+
+func flowDetails(p *text.Printer, flows []ebpf.Flow) {
+	for _, f := range flows {
+		p.Blank()
+		p.Line(2, text.B(who(f)), text.S(" "+call(f)+" to "+peer(f)+" over "+cmp.Or(f.Device, "no device")))
+		p.Para(4, 6, text.F(fmt.Sprintf("%d bytes: %d uncopied, %d copied, %d unknown; sent again %d; from %s; uid %d, socket:[%d], cgroup %d, netns %d",
+			f.Bytes, f.ZeroCopiedBytes, f.CopiedBytes, f.UnknownBytes, f.RetransmittedData, cmp.Or(f.Local, "any"), f.UID, f.Inode, f.Cgroup, f.NetNS)))
+		for _, c := range f.Causes {
+			s := fmt.Sprintf("%s: %d bytes in %d packets at %s", c.ID, c.Bytes, c.Packets, c.Mechanism)
+			if c.Device != "" {
+				s += " on " + c.Device
+			}
+			p.Para(4, 6, text.S(s))
+		}
+	}
+}
+
+func tracedAdvice(p *text.Printer, advice []ebpf.Advice, how int) {
+	if len(advice) == 0 {
+		return
+	}
+	p.Blank()
+	p.Heading("What else was seen")
+	for i, a := range advice {
+		if how < Verbose && i == mostAdvice {
+			p.Line(2, text.S(fmt.Sprintf("and %d more (-v lists them)", len(advice)-i)))
+			break
+		}
+		p.Line(2, text.B(a.ID))
+		p.Para(4, 4, text.S(a.Text))
+		remedy(p, 4, a.Remedy)
+		if _, ok := probe.LookupCause(a.ID); ok {
+			p.Line(4, text.F("why: "), text.S("zcprobe explain "+a.ID))
+		}
+		if how == Verbose {
+			evidence(p, 4, a.Evidence)
+		}
+	}
+}
+
+func unseen(p *text.Printer, t *ebpf.Summary, how int) {
+	if t.LostEvents > 0 {
+		p.Blank()
+		p.Para(0, 2, text.Span{Text: fmt.Sprintf("%d observations were lost", t.LostEvents), Style: text.Caution}, text.S(": the figures are too low."))
+	}
+	if len(t.Incomplete) == 0 {
+		return
+	}
+	p.Blank()
+	p.Heading("What could not be seen")
+	for _, s := range t.Incomplete {
+		p.Para(2, 4, text.S("- "+s))
+	}
+}
+
+// Hooks writes what the tracer has attached to, and what not and why.
+func Hooks(p *text.Printer, hooks []ebpf.Hook) {
+	if len(hooks) == 0 {
+		return
+	}
+	p.Blank()
+	p.Heading("Hooks")
+	var rows [][]text.Span
+	for _, h := range hooks {
+		state, say := text.Span{Text: "attached", Style: text.Good}, h.Purpose+"; runs at "+h.Runs
+		if !h.Attached {
+			state = text.Span{Text: "not attached", Style: text.Caution}
+			if h.Err != nil {
+				say = h.Err.Error()
+			}
+			say += "; unseen: " + h.Blind
+		}
+		rows = append(rows, []text.Span{text.S(h.Name), state, text.S(say)})
+	}
+	p.Table(2, nil, rows)
+}
