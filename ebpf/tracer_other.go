@@ -45,3 +45,8 @@ func (t *Tracer) Close() error { return nil }
 
 // Probe answers nothing: only Linux can be traced.
 func Probe(context.Context) []probe.Tier { return []probe.Tier{} }
+
+// NewPlan answers errors.ErrUnsupported: only Linux can be traced.
+func NewPlan(context.Context, Options) (*Plan, error) {
+	return nil, fmt.Errorf("plan a trace: only Linux can be traced: %w", errors.ErrUnsupported)
+}

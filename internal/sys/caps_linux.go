@@ -12,6 +12,7 @@ const (
 	CapIPCLock   = unix.CAP_IPC_LOCK
 	CapPerfmon   = unix.CAP_PERFMON
 	CapBPF       = unix.CAP_BPF
+	CapSyslog    = unix.CAP_SYSLOG
 )
 
 // Caps are the capability sets of a thread; bit N is capability N.

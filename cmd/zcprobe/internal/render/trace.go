@@ -181,14 +181,14 @@ func tracedCause(p *text.Printer, t *ebpf.Summary, c ebpf.CauseTotal, how int) {
 		p.Para(below, below+4, text.F("at: "), text.S(s))
 	}
 	if known && (!c.Expected || how == Verbose) {
-		remedy(p, below, named(entry.Remedy, t.Flows, c.ID))
+		remedy(p, below, forDevice(entry.Remedy, t.Flows, c.ID))
 	}
 	p.Line(below, text.F("why: "), text.S("zcprobe explain "+c.ID))
 }
 
-// named puts the name of the device into a remedy for any, if there is one device
+// forDevice puts the name of the device into a remedy for any, if there is one device
 // and a shell takes its name as it is.
-func named(remedy string, flows []ebpf.Flow, id string) string {
+func forDevice(remedy string, flows []ebpf.Flow, id string) string {
 	device := ""
 	for _, f := range flows {
 		for _, c := range f.Causes {

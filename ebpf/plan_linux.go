@@ -1,0 +1,85 @@
+package ebpf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf/btf"
+
+	"github.com/zcprobe/zcprobe/internal/sys"
+	"github.com/zcprobe/zcprobe/probe"
+)
+
+// NewPlan says what a trace with these options would do, and attaches nothing but
+// the programs of [Probe], for a moment.
+func NewPlan(ctx context.Context, o Options) (*Plan, error) {
+	p := &Plan{Tier: o.Tier, Tiers: Probe(ctx), Needs: needs()}
+	if err := context.Cause(ctx); err != nil {
+		return nil, fmt.Errorf("plan a trace: %w", err)
+	}
+	if p.Tier == "" {
+		p.Tier = p.best()
+	}
+	hooks, err := wouldAttach(p.Tier, o)
+	if err != nil {
+		return nil, fmt.Errorf("plan a trace: tier %s: %w", p.Tier, err)
+	}
+	p.Hooks = hooks
+	return p, nil
+}
+
+// best is the first tier that can be had.
+func (p *Plan) best() Tier {
+	for _, t := range []struct {
+		tier Tier
+		ids  []string
+	}{
+		{TierTracepoint, []string{"tp_btf"}},
+	} {
+		if slices.ContainsFunc(p.Tiers, func(a probe.Tier) bool { return a.Status == probe.Supported && slices.Contains(t.ids, a.ID) }) {
+			return t.tier
+		}
+	}
+	return TierNone
+}
+
+// wouldAttach resolves the hooks of a tier against this kernel.
+func wouldAttach(tier Tier, o Options) ([]Hook, error) {
+	if tier != TierTracepoint {
+		return nil, nil
+	}
+	kernel, err := btf.LoadKernelSpec()
+	if err != nil {
+		return nil, fmt.Errorf("type information of the kernel: %w", translate(err))
+	}
+	spec, err := loadTrace()
+	if err != nil {
+		return nil, fmt.Errorf("programs: %w", err)
+	}
+	hooks := resolve(kernel, spec, o)
+	for i := range hooks {
+		if errors.Is(hooks[i].Err, errNotTried) {
+			hooks[i].Err = errors.New("no process is named whose children are watched")
+		}
+	}
+	return hooks, nil
+}
+
+// needs says what the tiers with BPF take.
+func needs() []Privilege {
+	caps, err := sys.ThreadCaps()
+	held := func(capability int) bool { return err == nil && (caps.Has(capability) || caps.Has(sys.CapSysAdmin)) }
+	out := []Privilege{
+		{"CAP_BPF", "to load programs", held(sys.CapBPF)},
+		{"CAP_PERFMON", "to attach them, and for them to read kernel memory", held(sys.CapPerfmon)},
+	}
+	restrict, err2 := os.ReadFile("/proc/sys/kernel/kptr_restrict")
+	if err2 == nil && strings.TrimSpace(string(restrict)) == "1" {
+		out = append(out, Privilege{"CAP_SYSLOG", "to read the addresses of functions (kernel.kptr_restrict is 1)", err == nil && caps.Has(sys.CapSyslog)})
+	}
+	return out
+}
