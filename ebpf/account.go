@@ -146,6 +146,9 @@ func (a *account) flow(key flowKey, s Socket) Flow {
 		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.ID, b.ID),
 			cmp.Compare(a.Mechanism, b.Mechanism), cmp.Compare(a.Device, b.Device))
 	})
+	if f.Causes == nil {
+		f.Causes = []Cause{}
+	}
 	return f
 }
 

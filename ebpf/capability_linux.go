@@ -116,6 +116,28 @@ func firstLine(err error) string {
 	return s
 }
 
+// A PermissionError says what a process lacks that may not trace. It matches
+// fs.ErrPermission.
+type PermissionError struct {
+	Needs string // a sentence
+	Err   error  // what was refused
+}
+
+func (e *PermissionError) Error() string {
+	s := strings.TrimSuffix(e.Needs, ".") + " (" + firstLine(e.Err) + ")"
+	return strings.ToLower(s[:1]) + s[1:]
+}
+
+func (e *PermissionError) Unwrap() error { return e.Err }
+
+// explain adds to an error that matches fs.ErrPermission what is needed.
+func explain(err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return &PermissionError{Needs: missingPrivilege(), Err: err}
+}
+
 // missingPrivilege says what a process needs that may not trace.
 func missingPrivilege() string {
 	if lockdown() == "confidentiality" {
@@ -125,7 +147,7 @@ func missingPrivilege() string {
 	if err == nil && (caps.Has(sys.CapSysAdmin) || caps.Has(sys.CapBPF) && caps.Has(sys.CapPerfmon)) {
 		return "This process has the capabilities and is refused all the same: a container, a seccomp filter or a security module forbids it."
 	}
-	s := "It needs CAP_BPF and CAP_PERFMON, or root"
+	s := "Tracing needs CAP_BPF and CAP_PERFMON, or root"
 	if b, err := os.ReadFile("/proc/sys/kernel/unprivileged_bpf_disabled"); err == nil {
 		s += "; kernel.unprivileged_bpf_disabled is " + strings.TrimSpace(string(b))
 	}

@@ -53,7 +53,7 @@ func Open(ctx context.Context, o Options) (*Tracer, error) {
 	}
 	in, hooks, err := start(o)
 	if err != nil {
-		return nil, fmt.Errorf("open tracer: tier %s: %w", tier, err)
+		return nil, fmt.Errorf("open tracer: tier %s: %w", tier, explain(err))
 	}
 	return &Tracer{options: o, tier: tier, start: time.Now(), in: in, hooks: hooks, calls: diagnose(o, tier)}, nil
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/fixture"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/policy"
+	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/render"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/selection"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/transfer"
 	"github.com/zcprobe/zcprobe/internal/hosttest"
@@ -354,6 +355,8 @@ func TestSchemasAgreeWithTypes(t *testing.T) {
 		"recorded.v1":     reflect.TypeFor[recordedJSON](),
 		"send.v1":         reflect.TypeFor[transfer.Sent](),
 		"recv.v1":         reflect.TypeFor[transfer.Received](),
+		"trace.v1":        reflect.TypeFor[render.Traced](),
+		"trace-plan.v1":   reflect.TypeFor[render.Planned](),
 	}
 	for name, typ := range schemas {
 		hosttest.Agree(t, name, typ)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -66,7 +67,10 @@ func runTrace(ctx context.Context, a *app, o *traceOptions, args []string) error
 	t, err := a.tracer(ctx, eo)
 	done()
 	limits()
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrPermission) && eo.Tier != ebpf.TierNone:
+		return fmt.Errorf("%w; --tier none needs nothing, and sees less", err)
+	case err != nil:
 		return err
 	}
 	s := &session{app: a, o: o, tracer: t, begun: time.Now()}

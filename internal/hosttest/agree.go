@@ -108,7 +108,7 @@ func (d doc) agreeFields(at string, node map[string]any, typ reflect.Type) {
 	for _, f := range printed(typ) {
 		name, opts, _ := strings.Cut(f.Tag.Get("json"), ",")
 		names = append(names, name)
-		if !strings.Contains(opts, "omitempty") {
+		if !strings.Contains(opts, "omitempty") && !strings.Contains(opts, "omitzero") {
 			required = append(required, name)
 		}
 		prop, ok := props[name].(map[string]any)
@@ -143,7 +143,7 @@ func (d doc) agreeFields(at string, node map[string]any, typ reflect.Type) {
 func printed(typ reflect.Type) []reflect.StructField {
 	var out []reflect.StructField
 	for _, f := range reflect.VisibleFields(typ) {
-		if f.IsExported() && !f.Anonymous {
+		if f.IsExported() && !f.Anonymous && f.Tag.Get("json") != "-" {
 			out = append(out, f)
 		}
 	}

@@ -60,7 +60,7 @@ func TestBuiltinPolicyOfAGoodServer(t *testing.T) {
 		{"ktls.tx", "", probe.Warn, WarnAt, ""},
 		{"af_xdp", "", probe.Skipped, Ignore, "Does not matter"},
 		{"path.zero-copy", "", probe.Skipped, Ignore, "No destination"},
-		{"tracing.any", "", probe.Skipped, WarnAt, "no tracer"},
+		{"tracing.any", "", probe.Skipped, WarnAt, "not tried"},
 		{"hazard.early-completion", "", probe.Pass, Require, ""},
 		{"hazard.live-source", "", probe.Skipped, WarnAt, "no directory"},
 	} {

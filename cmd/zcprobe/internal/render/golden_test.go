@@ -37,12 +37,17 @@ func golden(t *testing.T, name string, set func(*text.Printer), write func(*text
 	if !p.Color {
 		checkText(t, b.String(), p)
 	}
-	file := filepath.Join("..", "..", "..", "..", "testdata", "golden", name+".txt")
+	goldenFile(t, name+".txt", b.Bytes())
+}
+
+func goldenFile(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("..", "..", "..", "..", "testdata", "golden", name)
 	if *update {
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -51,8 +56,8 @@ func golden(t *testing.T, name string, set func(*text.Printer), write func(*text
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(b.Bytes(), want) {
-		t.Errorf("differs from %s (run with -update if that is right)\ngot\n%s\nwant\n%s", name, b.Bytes(), want)
+	if !bytes.Equal(got, want) {
+		t.Errorf("differs from %s (run with -update if that is right)\ngot\n%s\nwant\n%s", name, got, want)
 	}
 }
 

@@ -87,6 +87,10 @@ func tracedVerdict(p *text.Printer, t *ebpf.Summary) {
 	case s.uncopied == s.bytes:
 		style = text.Good
 	}
+	if s.unknown == s.bytes {
+		p.Para(0, 2, text.B(fmt.Sprintf("Whether %s that were sent were copied is not known", quantity.Size(s.bytes))), text.S(", after "+elapsed(t.DurationNS)+closely(t)+"."))
+		return
+	}
 	head := fmt.Sprintf("Of %s sent, %s (%s) were copied", quantity.Size(s.bytes), quantity.Size(s.copied), share(s.copied, s.bytes))
 	switch {
 	case s.copied == s.bytes:
@@ -101,15 +105,18 @@ func tracedVerdict(p *text.Printer, t *ebpf.Summary) {
 	if s.unknown > 0 {
 		tail += fmt.Sprintf(", and of %s (%s) it is not known", quantity.Size(s.unknown), share(s.unknown, s.bytes))
 	}
-	tail += fmt.Sprintf(", in %s (tier %s, %s).", elapsed(t.DurationNS), t.Tier, closely(t))
-	p.Para(0, 2, text.Span{Text: head, Style: style}, text.S(tail))
+	p.Para(0, 2, text.Span{Text: head, Style: style}, text.S(tail+", in "+elapsed(t.DurationNS)+closely(t)+"."))
 }
 
+// closely says how it was looked.
 func closely(t *ebpf.Summary) string {
-	if t.SampleEvery > 1 {
-		return fmt.Sprintf("one packet of %d", t.SampleEvery)
+	switch {
+	case t.Tier == ebpf.TierNone:
+		return " (tier none)"
+	case t.SampleEvery > 1:
+		return fmt.Sprintf(" (tier %s, one packet of %d)", t.Tier, t.SampleEvery)
 	}
-	return "every packet"
+	return fmt.Sprintf(" (tier %s, every packet)", t.Tier)
 }
 
 // surprising reports whether there is a copy that is not what the call or the
@@ -262,7 +269,7 @@ func tracedFlows(p *text.Printer, flows []ebpf.Flow, how int) {
 func flowTable(p *text.Printer, flows []ebpf.Flow) {
 	rows := make([][]text.Span, 0, len(flows))
 	for _, f := range flows {
-		rows = append(rows, []text.Span{text.S(quantity.Size(f.Bytes)), text.S(copiedShare(f)), text.S(who(f)), text.S(call(f)), text.S(f.Device), text.S(peer(f))})
+		rows = append(rows, []text.Span{text.S(quantity.Size(f.Bytes)), text.S(copiedShare(f)), text.S(who(f)), text.S(f.API), text.S(f.Device), text.S(peer(f))})
 	}
 	p.Table(2, []string{"sent", "copied", "process", "call", "over", "to"}, rows)
 }
@@ -299,7 +306,7 @@ func peer(f ebpf.Flow) string {
 func flowDetails(p *text.Printer, flows []ebpf.Flow) {
 	for _, f := range flows {
 		p.Blank()
-		p.Line(2, text.B(who(f)), text.S(" "+call(f)+" to "+peer(f)+" over "+cmp.Or(f.Device, "no device")))
+		p.Para(2, 4, text.B(who(f)), text.S(" "+call(f)+" to "+peer(f)+" over "+cmp.Or(f.Device, "no device")))
 		p.Para(4, 6, text.F(fmt.Sprintf("%d bytes: %d uncopied, %d copied, %d unknown; sent again %d; from %s; uid %d, socket:[%d], cgroup %d, netns %d",
 			f.Bytes, f.ZeroCopiedBytes, f.CopiedBytes, f.UnknownBytes, f.RetransmittedData, cmp.Or(f.Local, "any"), f.UID, f.Inode, f.Cgroup, f.NetNS)))
 		for _, c := range f.Causes {

@@ -63,7 +63,7 @@ func liveRows(s, before *ebpf.Summary) [][]text.Span {
 		}
 		rows = append(rows, []text.Span{
 			text.S(quantity.Size(f.CopiedBytes)), text.S(quantity.Size(f.Bytes)), text.S(rate(f.Bytes, was[idOf(f)], s, before)),
-			text.S(who(f)), text.S(call(f)), text.S(why), text.S(f.Device), text.S(peer(f)),
+			text.S(who(f)), text.S(f.API), text.S(why), text.S(f.Device), text.S(peer(f)),
 		})
 	}
 	return rows

@@ -61,7 +61,7 @@ func TracePlan(p *text.Printer, t *Planned) {
 			n++
 		}
 	}
-	p.Para(0, 2, text.S("Would trace by "), text.B("tier "+t.Tier), text.S(fmt.Sprintf(": %d programs, and nothing is changed or kept.", n)))
+	p.Para(0, 2, text.S("Would trace by "), text.B("tier "+t.Tier), text.S(": "+counted(n, "program")+" in the kernel while it runs, and none after."))
 	missing(p, t.Needs)
 	if len(t.Hooks) > 0 {
 		p.Blank()
@@ -77,6 +77,13 @@ func TracePlan(p *text.Printer, t *Planned) {
 		p.Table(2, nil, rows)
 	}
 	tiers(p, t.Tiers)
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func missing(p *text.Printer, needs []PlannedNeed) {

@@ -124,21 +124,18 @@ func (p *Printer) Columns(rows [][]Span) {
 		}
 	}
 	for _, r := range rows {
-		col := 0
+		col, want := 0, 0
 		for i, c := range r {
-			s := cut(p.escape(c.Text), p.Width-col)
-			last := i == len(r)-1
-			if !last {
+			s := cut(p.escape(c.Text), p.Width-want)
+			if i < len(r)-1 {
 				s = cut(s, widths[i])
 			}
-			p.span(c.Style, s)
-			col += columns(s)
-			if last {
-				break
+			if s = strings.TrimRight(s, " "); s != "" {
+				p.raw(strings.Repeat(" ", want-col))
+				p.span(c.Style, s)
+				col = want + columns(s)
 			}
-			pad := min(widths[i]-columns(s)+gap, p.Width-col)
-			p.raw(strings.Repeat(" ", max(pad, 0)))
-			col += max(pad, 0)
+			want = min(want+widths[i]+gap, p.Width)
 		}
 		p.raw("\n")
 	}
