@@ -32,6 +32,11 @@ func TestMain(m *testing.M) {
 			_, err := ebpf.Open(context.Background(), ebpf.Options{})
 			return err
 		})
+	case "probe":
+		if err := sayProbe(); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
 	case "sender":
 		c, err := net.FileConn(os.NewFile(3, "socket"))
 		if err != nil {
