@@ -29,6 +29,12 @@ func TestScripts(t *testing.T) {
 			e.Setenv("ESC", "\x1b")
 			return nil
 		},
+		Condition: func(name string) (bool, error) {
+			if name == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("no condition %s", name)
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":   exits,
 			"appears": appears,

@@ -33,6 +33,9 @@ func Probe(p *text.Printer, r *probe.Report, how int) {
 	limits(p, &r.Limits, how)
 	taps(p, r, how)
 	hazards(p, r, how)
+	if how == Verbose {
+		tiers(p, r.Tracing.Tiers)
+	}
 	if r.Path != nil {
 		p.Blank()
 		p.Heading("Path to " + r.Path.Destination)
