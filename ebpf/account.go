@@ -25,6 +25,7 @@ type account struct {
 	sent        uint64
 	uncopied    uint64 // at the door of the first device
 	copied      uint64 // there
+	odd         uint64 // there, in memory that tells nothing
 	lost        uint64 // uncopied at the door, copied behind it
 	underWay    uint64 // uncopied at the door, and may yet be copied
 	dropped     uint64 // uncopied at the door, and dropped on this machine
@@ -52,7 +53,7 @@ func summarize(all observations) []Flow {
 	for _, s := range all.sockets {
 		sockets[s.ID] = s
 	}
-	accounts := map[flowKey]*account{}
+	b := newBook()
 	for _, o := range all.counts {
 		s, ok := sockets[o.socket]
 		if !ok {
@@ -61,19 +62,17 @@ func summarize(all observations) []Flow {
 		if s.Protocol == "udp" {
 			o.evidence |= seenDatagram
 		}
-		key := flowKey{o.socket, o.api}
-		if accounts[key] == nil {
-			accounts[key] = newAccount()
-		}
-		accounts[key].add(o)
+		b.add(o)
 	}
-	flows := make([]Flow, 0, len(accounts))
-	for key, a := range accounts {
-		if a.sent == 0 && a.uncopied+a.copied == 0 {
-			continue
+	var flows []Flow
+	if all.sampled.windows > 0 {
+		flows = b.extrapolate(sockets, all.sampled)
+	} else {
+		for key, a := range b.whole {
+			flows = append(flows, a.flow(key.api, sockets[key.socket]))
 		}
-		flows = append(flows, a.flow(key, sockets[key.socket]))
 	}
+	flows = slices.DeleteFunc(flows, func(f Flow) bool { return f.Bytes == 0 && len(f.Causes) == 0 })
 	slices.SortFunc(flows, func(a, b Flow) int {
 		return cmp.Or(cmp.Compare(b.CopiedBytes, a.CopiedBytes), cmp.Compare(b.Bytes, a.Bytes),
 			cmp.Compare(a.PID, b.PID), cmp.Compare(a.Inode, b.Inode), cmp.Compare(a.API, b.API))
@@ -90,6 +89,7 @@ func (a *account) add(o observation) {
 	case placeDoor:
 		switch {
 		case o.memory == memoryUnknown:
+			a.odd += o.bytes
 		case o.memory.kernels() && o.evidence&sourceMask != sourceSocket:
 			a.copied += o.bytes
 		default:
@@ -131,25 +131,29 @@ func (a *account) find(f finding, packets uint64) {
 
 // flow balances the account. What the kernel accepted is what it is about: more
 // at the door than was accepted is left out, less is unknown.
-func (a *account) flow(key flowKey, s Socket) Flow {
+func (a *account) flow(api API, s Socket) Flow {
 	lost := min(a.lost, a.uncopied)
 	copied := min(a.copied+lost, a.sent)
 	pending := min(a.dropped+a.underWay-min(a.absorbed, a.underWay), a.uncopied-lost)
 	uncopied := min(a.uncopied-lost-pending, a.sent-copied)
 	f := Flow{
-		PID: s.PID, Comm: s.Comm, API: key.api.String(), FixedBuffers: key.api == APIUringSendZCFixed,
+		PID: s.PID, Comm: s.Comm, API: api.String(), FixedBuffers: api == APIUringSendZCFixed,
 		Protocol: s.Protocol, Local: address(s.Local), Remote: address(s.Remote), Device: a.device(),
 		Bytes: a.sent, ZeroCopiedBytes: uncopied, CopiedBytes: copied, UnknownBytes: a.sent - copied - uncopied,
 		RetransmittedData: a.again, Inode: s.Inode, UID: s.UID, Cgroup: s.Cgroup, NetNS: s.NetNS,
 	}
-	f.Causes = slices.SortedFunc(maps.Values(a.causes), func(a, b Cause) int {
+	f.Causes = sortCauses(a.causes)
+	return f
+}
+
+func sortCauses(all map[causeKey]Cause) []Cause {
+	if len(all) == 0 {
+		return []Cause{}
+	}
+	return slices.SortedFunc(maps.Values(all), func(a, b Cause) int {
 		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.ID, b.ID),
 			cmp.Compare(a.Mechanism, b.Mechanism), cmp.Compare(a.Device, b.Device))
 	})
-	if f.Causes == nil {
-		f.Causes = []Cause{}
-	}
-	return f
 }
 
 func address(a netip.AddrPort) string {

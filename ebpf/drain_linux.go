@@ -9,8 +9,15 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// drain reads what the kernel has counted so far. It changes nothing.
+// drain reads what has been counted so far.
 func (a *attachment) drain() (observations, error) {
+	if a.watch == nil {
+		return a.read()
+	}
+	return a.watch.drain()
+}
+
+func (a *attachment) read() (observations, error) {
 	var all observations
 	devices, err := a.devices()
 	if err != nil {
@@ -120,20 +127,58 @@ func (a *attachment) readCounters(devices map[deviceKey]Device, all *observation
 // readFlights adds the packets of which it is not decided whether they will be
 // copied: lent ones that are still under way on this machine.
 func (a *attachment) readFlights(devices map[deviceKey]Device, all *observations) error {
-	var key uint64
-	var f traceFlight
-	entries := a.objects.Flights.Iterate()
-	for entries.Next(&key, &f) {
+	return a.eachFlight(func(f traceFlight) {
 		device := devices[deviceKey{f.Netns, f.Device}]
 		stays := device.Type != "" || evidence(f.Evidence)&(seenReceived|seenLoopback) != 0
 		if f.LentBytes == 0 || !stays || !evidence(f.Evidence).has(seenLent) {
-			continue
+			return
 		}
 		all.counts = append(all.counts, observation{
 			socket: f.Id, device: device, place: placeUnderWay, api: API(f.Api), memory: memory(f.Class),
 			was: memory(f.Class), evidence: evidence(f.Evidence), bytes: uint64(f.Bytes), packets: 1, lent: uint64(f.LentBytes)})
+	})
+}
+
+func (a *attachment) eachFlight(do func(traceFlight)) error {
+	var key uint64
+	var f traceFlight
+	entries := a.objects.Flights.Iterate()
+	for entries.Next(&key, &f) {
+		do(f)
 	}
 	return readErr("packets under way", entries)
+}
+
+// forgetFlights empties the map of packets under way.
+func (a *attachment) forgetFlights() error {
+	var keys []uint64
+	var key uint64
+	var f traceFlight
+	entries := a.objects.Flights.Iterate()
+	for entries.Next(&key, &f) {
+		keys = append(keys, key)
+	}
+	for _, k := range keys {
+		if err := a.objects.Flights.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("forget packets under way: %w", err)
+		}
+	}
+	return readErr("packets under way", entries)
+}
+
+// busy returns how often payload was looked at.
+func (a *attachment) busy() (uint64, error) {
+	var total uint64
+	for slot := range uint32(2) {
+		var cpus []tracePacket
+		if err := a.objects.Scratch.Lookup(slot, &cpus); err != nil {
+			return 0, fmt.Errorf("read load: %w", err)
+		}
+		for _, c := range cpus {
+			total += uint64(c.Events)
+		}
+	}
+	return total, nil
 }
 
 func (a *attachment) readLosses(all *observations) error {
@@ -146,6 +191,7 @@ func (a *attachment) readLosses(all *observations) error {
 		all.losses.Counters += c.Counters
 		all.losses.Unparsed += c.Unparsed
 		all.losses.Frags += c.Frags
+		all.losses.Bases += c.Bases
 	}
 	return nil
 }

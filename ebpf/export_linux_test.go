@@ -26,3 +26,12 @@ func (t *Tracer) Counts(inode uint64) string {
 	fmt.Fprintf(&b, "%+v", all.losses)
 	return b.String()
 }
+
+// Allow sets how much of a processor's time looking may take: nothing makes a
+// tracer sample whatever there is to see.
+func (t *Tracer) Allow(part float64) {
+	w := t.in.(*attachment).watch
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.may = part
+}

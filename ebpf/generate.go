@@ -4,4 +4,4 @@ package ebpf
 // and are built by one version of clang, that of Debian 12 (packages clang-14 and
 // llvm-14). TestGenerated builds them again and compares.
 //
-//go:generate go tool bpf2go -cc clang-14 -strip llvm-strip-14 -target amd64,arm64 -tags linux -cflags "-mcpu=v2 -nostdinc -Wall -Wextra -Werror" -type api -type class -type kind -type evidence -type counter_key -type counter -type socket_state -type socket_facts -type flight -type losses -type device_key -type device trace bpf/trace.c
+//go:generate go tool bpf2go -cc clang-14 -strip llvm-strip-14 -target amd64,arm64 -tags linux -cflags "-mcpu=v2 -nostdinc -Wall -Wextra -Werror" -type api -type class -type kind -type evidence -type counter_key -type counter -type socket_state -type socket_facts -type flight -type losses -type device_key -type device -type base -type packet trace bpf/trace.c

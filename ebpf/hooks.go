@@ -25,8 +25,19 @@ type Hook struct {
 	Blind    string // what cannot be seen without it
 	Since    string // the first kernel known to have it
 	Attached bool
+	when     phase
 	Err      error // why not, if it is not; matches errors.ErrUnsupported or fs.ErrPermission where that is why
 }
+
+// A phase says when a hook is attached by a tracer that samples, and in which
+// order: what looks at sends last, so that no packet is met before its send.
+type phase uint8
+
+const (
+	always   phase = iota // each connection passes it few times
+	arriving              // while what was seen leaving may yet arrive
+	leaving               // while payload is looked at
+)
 
 // errNoTracepoint is what a hook that the kernel has not says.
 var errNoTracepoint = errors.New("the kernel has no such tracepoint")
@@ -35,33 +46,35 @@ var errNoTracepoint = errors.New("the kernel has no such tracepoint")
 var errNotTried = errors.New("not tried")
 
 // tracepoints are the hooks of the tier of tracepoints. The name of a hook is
-// that of its program, too.
+// that of its program, too. They are attached in the order of the table.
 func tracepoints() []Hook {
 	return []Hook{
-		{Name: "net_dev_queue", Purpose: "which memory payload lies in when it comes to a device",
-			Runs: "each packet and device", Blind: "everything", Since: "5.10"},
-		{Name: "net_dev_start_xmit", Purpose: "which memory it lies in at the driver's door",
-			Runs: "each packet and device", Blind: "everything", Since: "5.10"},
-		{Name: "sock_send_length", Purpose: "how much the kernel accepted, by which API, from whom",
-			Runs: "each send", Blind: "what UDP sockets send, and who sends", Since: "6.7"},
-		{Name: "tcp_sendmsg_locked", Purpose: "by which API each part of a TCP stream is sent",
-			Runs: "each send, once for each packet it fills", Blind: "what TCP sockets send by which API", Since: "6.16"},
-		{Name: "io_uring_submit_req", Purpose: "which operation io_uring works on",
-			Runs: "each io_uring request", Blind: "MSG_ZEROCOPY told from plain sends over UDP by io_uring", Since: "6.4"},
-		{Name: "tcp_destroy_sock", Purpose: "the end of a socket",
-			Runs: "each connection", Blind: "that a socket is another with the same address in memory", Since: "5.10"},
-		{Name: "netif_receive_skb", Purpose: "packets that enter a stack of this machine",
-			Runs: "each packet received", Blind: "packet sockets on the receiving side", Since: "5.10"},
-		{Name: "tcp_probe", Purpose: "payload that reaches a TCP socket of this machine",
-			Runs: "each TCP packet received", Blind: "copies on delivery over TCP", Since: "5.10"},
-		{Name: "skb_copy_datagram_iovec", Purpose: "payload that is read by a process of this machine",
-			Runs: "each read of a packet", Blind: "copies on delivery over UDP, readers of tun devices", Since: "5.10"},
-		{Name: "consume_skb", Purpose: "packets that were used up, and where",
-			Runs: "each packet", Blind: "copies by drivers and for XDP programs", Since: "6.3 with the place"},
-		{Name: "kfree_skb", Purpose: "packets that were dropped, and where",
-			Runs: "each dropped packet", Blind: "that packets under way are gone", Since: "5.10"},
 		{Name: "sched_process_fork", Purpose: "children of the processes looked at",
 			Runs: "each fork", Blind: "children", Since: "5.10"},
+		{Name: "inet_sock_set_state", Purpose: "how much a connection sent while nobody looked",
+			Runs: "each connection, a few times", Blind: "bytes of short connections between samples", Since: "5.10"},
+		{Name: "tcp_destroy_sock", Purpose: "the end of a socket",
+			Runs: "each connection", Blind: "that a socket is another with the same address in memory", Since: "5.10"},
+		{Name: "kfree_skb", Purpose: "packets that were dropped, and where",
+			Runs: "each dropped packet", Blind: "that packets under way are gone", Since: "5.10", when: arriving},
+		{Name: "consume_skb", Purpose: "packets that were used up, and where",
+			Runs: "each packet", Blind: "copies by drivers and for XDP programs", Since: "6.3 with the place", when: arriving},
+		{Name: "skb_copy_datagram_iovec", Purpose: "payload that is read by a process of this machine",
+			Runs: "each read of a packet", Blind: "copies on delivery over UDP, readers of tun devices", Since: "5.10", when: arriving},
+		{Name: "tcp_probe", Purpose: "payload that reaches a TCP socket of this machine",
+			Runs: "each TCP packet received", Blind: "copies on delivery over TCP", Since: "5.10", when: arriving},
+		{Name: "netif_receive_skb", Purpose: "packets that enter a stack of this machine",
+			Runs: "each packet received", Blind: "packet sockets on the receiving side", Since: "5.10", when: arriving},
+		{Name: "net_dev_queue", Purpose: "which memory payload lies in when it comes to a device",
+			Runs: "each packet and device", Blind: "everything", Since: "5.10", when: leaving},
+		{Name: "net_dev_start_xmit", Purpose: "which memory it lies in at the driver's door",
+			Runs: "each packet and device", Blind: "everything", Since: "5.10", when: leaving},
+		{Name: "io_uring_submit_req", Purpose: "which operation io_uring works on",
+			Runs: "each io_uring request", Blind: "MSG_ZEROCOPY told from plain sends over UDP by io_uring", Since: "6.4", when: leaving},
+		{Name: "sock_send_length", Purpose: "how much the kernel accepted, by which API, from whom",
+			Runs: "each send", Blind: "what UDP sockets send, and who sends", Since: "6.7", when: leaving},
+		{Name: "tcp_sendmsg_locked", Purpose: "by which API each part of a TCP stream is sent",
+			Runs: "each send, once for each packet it fills", Blind: "what TCP sockets send by which API", Since: "6.16", when: leaving},
 	}
 }
 

@@ -15,25 +15,31 @@ import (
 type attachment struct {
 	objects traceMaps
 	loaded  *ebpf.Collection
-	links   []link.Link
 	hooks   []Hook
+	links   [leaving + 1][]link.Link // by the phase of their hooks
+
+	window *ebpf.Variable
+	watch  *watch // nil: everything is looked at
 }
 
 // close releases it, the hooks first.
 func (a *attachment) close() error {
-	err := a.detach()
+	if a.watch != nil {
+		a.watch.end()
+	}
+	err := errors.Join(a.detach(leaving), a.detach(arriving), a.detach(always))
 	if a.loaded != nil {
 		a.loaded.Close()
 	}
 	return err
 }
 
-func (a *attachment) detach() error {
+func (a *attachment) detach(p phase) error {
 	var errs []error
-	for _, l := range a.links {
+	for _, l := range a.links[p] {
 		errs = append(errs, l.Close())
 	}
-	a.links = nil
+	a.links[p] = nil
 	return errors.Join(errs...)
 }
 
@@ -73,8 +79,14 @@ func attachTracepoints(o Options) (*attachment, error) {
 			return nil, errors.Join(fmt.Errorf("look at process %d: %w", pid, err), a.close())
 		}
 	}
-	if err := a.attach(); err != nil {
-		return nil, errors.Join(err, a.close())
+	a.window = a.loaded.Variables["window"]
+	for _, p := range []phase{always, arriving, leaving} {
+		if err := a.attach(p); err != nil {
+			return nil, errors.Join(err, a.close())
+		}
+	}
+	if !o.Exact {
+		a.watch = startWatch(a)
 	}
 	return a, nil
 }
@@ -92,30 +104,33 @@ func resolve(kernel *btf.Spec, spec *ebpf.CollectionSpec, o Options) []Hook {
 			h.Err = fmt.Errorf("%w: %w", errNoTracepoint, errors.ErrUnsupported)
 		case err != nil:
 			h.Err = err
-		case h.Name == "sched_process_fork" && len(o.Processes) == 0:
+		case h.Name == "sched_process_fork" && len(o.Processes) == 0, h.Name == "inet_sock_set_state" && o.Exact:
 			h.Err = errNotTried
 		}
 		if h.Err != nil {
 			delete(spec.Programs, h.Name)
 		}
 	}
+	if o.Exact {
+		for _, name := range []string{"known_files", "settle_sockets", "settle_bases"} {
+			delete(spec.Programs, name)
+		}
+	}
 	return hooks
 }
 
-// attach attaches every program, those that receive packets first: what is sent
-// meanwhile must not be taken for lost.
-func (a *attachment) attach() error {
+// attach attaches the programs of a phase.
+func (a *attachment) attach(p phase) error {
 	for i := range a.hooks {
-		h := &a.hooks[len(a.hooks)-1-i]
-		if h.Err != nil {
+		h := &a.hooks[i]
+		if h.when != p || h.Err != nil {
 			continue
 		}
 		l, err := link.AttachTracing(link.TracingOptions{Program: a.loaded.Programs[h.Name], AttachType: ebpf.AttachTraceRawTp})
 		if err != nil {
-			h.Err = translate(err)
-			return fmt.Errorf("attach to %s: %w", h.Name, h.Err)
+			return fmt.Errorf("attach to %s: %w", h.Name, translate(err))
 		}
-		a.links = append(a.links, l)
+		a.links[p] = append(a.links[p], l)
 		h.Attached = true
 	}
 	return nil

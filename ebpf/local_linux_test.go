@@ -205,7 +205,7 @@ func TestMixed(t *testing.T) {
 		"msg_zerocopy": {rounds * lent, rounds * lent, 0},
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("got  %v\nwant %v", got, want)
+		t.Errorf("got  %v\nwant %v\n%s", got, want, tracer.Counts(inodeOf(t, conn)))
 	}
 }
 

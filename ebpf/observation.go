@@ -1,6 +1,9 @@
 package ebpf
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // The facts that the tracer brings out of the kernel. Their numbers are those of
 // bpf/state.h; they are written here again so that judging them needs no kernel,
@@ -79,6 +82,7 @@ const (
 	placeAfter                 // met something behind a door
 	placeAgain                 // entered its first device again
 	placeAbsorbed              // merged into a packet at placeAfter, that is counted for it
+	placeUnseen                // accepted from the application while nobody looked
 	placeUnderWay              // behind a door, and not yet decided; only at the end
 )
 
@@ -120,7 +124,10 @@ const (
 	metQueue   evidence = 5 << 16
 )
 
-const seenXDP evidence = 1 << 20
+const (
+	seenXDP evidence = 1 << (20 + iota)
+	seenSampled
+)
 
 func (e evidence) has(bits evidence) bool { return e&bits == bits }
 
@@ -169,6 +176,7 @@ type Losses struct {
 	Flights  uint64 `json:"flights"`  // packets forgotten while they were under way
 	Unparsed uint64 `json:"unparsed"` // packets whose headers make no sense for their socket
 	Frags    uint64 `json:"frags"`    // packets of more fragments than are looked at
+	Bases    uint64 `json:"bases"`    // no room for a connection that may send between samples
 }
 
 // observations are all that one trace has seen.
@@ -176,4 +184,12 @@ type observations struct {
 	sockets []Socket
 	counts  []observation
 	losses  Losses
+	sampled sampling
+}
+
+// sampling is how much of the time was looked at.
+type sampling struct {
+	windows int           // 0: all of the time
+	of      time.Duration // how long samples were taken, instead of looking at everything
+	watched time.Duration // how long the windows were, together
 }

@@ -18,12 +18,19 @@ import (
 	"github.com/zcprobe/zcprobe/probe"
 )
 
+// open starts a tracer that looks at everything this process sends.
 func open(t testing.TB, o ebpf.Options) *ebpf.Tracer {
 	t.Helper()
-	testenv.Root(t)
+	o.Exact = true
 	if o.Processes == nil {
 		o.Processes = []int{os.Getpid()}
 	}
+	return start(t, o)
+}
+
+func start(t testing.TB, o ebpf.Options) *ebpf.Tracer {
+	t.Helper()
+	testenv.Root(t)
 	tracer, err := ebpf.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

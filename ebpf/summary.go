@@ -3,6 +3,7 @@ package ebpf
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/zcprobe/zcprobe/probe"
 )
@@ -79,8 +80,12 @@ func (s *Summary) judge(all observations, hooks []Hook) {
 	if s.Causes == nil {
 		s.Causes = []CauseTotal{}
 	}
+	if of := all.sampled; of.windows > 0 {
+		s.Exact = false
+		s.SampleEvery = of.every(time.Duration(s.DurationNS))
+	}
 	s.LostEvents = all.losses.Sockets + all.losses.Counters
-	s.Incomplete = incomplete(all.losses, s.Tier, hooks)
+	s.Incomplete = append(all.sampled.incomplete(time.Duration(s.DurationNS)), incomplete(all.losses, s.Tier, hooks)...)
 }
 
 // incomplete says what is missing from the figures.
@@ -97,6 +102,7 @@ func incomplete(l Losses, tier Tier, hooks []Hook) []string {
 	}{
 		{l.Sockets, "sends of sockets for which there was no room"},
 		{l.Counters, "observations for which there was no room"},
+		{l.Bases, "connections for which there was no room between samples"},
 		{l.Unparsed, "packets whose headers were not understood"},
 		{l.Frags, "packets of more fragments than are looked at"},
 	} {

@@ -28,6 +28,14 @@ const (
 	traceApiAPI_URING_ZC_FIXED traceApi = 9
 )
 
+type traceBase struct {
+	_     structs.HostLayout
+	Acked uint64
+	Seq   uint32
+	Tgid  uint32
+	Comm  [16]uint8
+}
+
 type traceClass uint8
 
 const (
@@ -101,6 +109,7 @@ const (
 	traceEvidenceMET_QUEUE           traceEvidence = 327680
 	traceEvidenceMET_MASK            traceEvidence = 458752
 	traceEvidenceSEEN_XDP            traceEvidence = 1048576
+	traceEvidenceSEEN_SAMPLED        traceEvidence = 2097152
 )
 
 type traceFlight struct {
@@ -132,6 +141,7 @@ const (
 	traceKindKIND_AFTER    traceKind = 4
 	traceKindKIND_AGAIN    traceKind = 5
 	traceKindKIND_ABSORBED traceKind = 6
+	traceKindKIND_UNSEEN   traceKind = 7
 )
 
 type traceLosses struct {
@@ -142,6 +152,7 @@ type traceLosses struct {
 	FlightsOut uint64
 	Unparsed   uint64
 	Frags      uint64
+	Bases      uint64
 }
 
 type traceLowerKey struct {
@@ -166,6 +177,8 @@ type tracePacket struct {
 	From     uint32
 	Left     uint32
 	Lent     uint32
+	Counted  uint32
+	Events   uint32
 	Flags    uint8
 	Frags    uint8
 	Gso      uint8
@@ -219,10 +232,13 @@ type traceSocketState struct {
 	Queued uint32
 	Door   uint32
 	Device uint32
+	Window uint32
+	_      [4]byte
+	Acked  uint64
 	Asked  struct {
 		_    structs.HostLayout
 		Last uint32
-		At   [128]struct {
+		At   [256]struct {
 			_      structs.HostLayout
 			Start  uint32
 			Api    uint8
@@ -234,7 +250,7 @@ type traceSocketState struct {
 	Seen struct {
 		_    structs.HostLayout
 		Last uint32
-		At   [128]struct {
+		At   [256]struct {
 			_      structs.HostLayout
 			Start  uint32
 			Api    uint8
@@ -249,6 +265,7 @@ type traceSocketState struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	traceMapBases                 = "bases"
 	traceMapClosed                = "closed"
 	traceMapCounters              = "counters"
 	traceMapDevices               = "devices"
@@ -260,12 +277,16 @@ const (
 	traceMapSockets               = "sockets"
 	traceMapSubmitted             = "submitted"
 	traceProgConsumeSkb           = "consume_skb"
+	traceProgInetSockSetState     = "inet_sock_set_state"
 	traceProgIoUringSubmitReq     = "io_uring_submit_req"
 	traceProgKfreeSkb             = "kfree_skb"
+	traceProgKnownFiles           = "known_files"
 	traceProgNetDevQueue          = "net_dev_queue"
 	traceProgNetDevStartXmit      = "net_dev_start_xmit"
 	traceProgNetifReceiveSkb      = "netif_receive_skb"
 	traceProgSchedProcessFork     = "sched_process_fork"
+	traceProgSettleBases          = "settle_bases"
+	traceProgSettleSockets        = "settle_sockets"
 	traceProgSkbCopyDatagramIovec = "skb_copy_datagram_iovec"
 	traceProgSockSendLength       = "sock_send_length"
 	traceProgTcpDestroySock       = "tcp_destroy_sock"
@@ -282,6 +303,7 @@ const (
 	traceVarOnlyCgroup            = "only_cgroup"
 	traceVarOnlyDevice            = "only_device"
 	traceVarOnlyProcesses         = "only_processes"
+	traceVarWindow                = "window"
 )
 
 // loadTrace returns the embedded CollectionSpec for trace.
@@ -327,12 +349,16 @@ type traceSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type traceProgramSpecs struct {
 	ConsumeSkb           *ebpf.ProgramSpec `ebpf:"consume_skb"`
+	InetSockSetState     *ebpf.ProgramSpec `ebpf:"inet_sock_set_state"`
 	IoUringSubmitReq     *ebpf.ProgramSpec `ebpf:"io_uring_submit_req"`
 	KfreeSkb             *ebpf.ProgramSpec `ebpf:"kfree_skb"`
+	KnownFiles           *ebpf.ProgramSpec `ebpf:"known_files"`
 	NetDevQueue          *ebpf.ProgramSpec `ebpf:"net_dev_queue"`
 	NetDevStartXmit      *ebpf.ProgramSpec `ebpf:"net_dev_start_xmit"`
 	NetifReceiveSkb      *ebpf.ProgramSpec `ebpf:"netif_receive_skb"`
 	SchedProcessFork     *ebpf.ProgramSpec `ebpf:"sched_process_fork"`
+	SettleBases          *ebpf.ProgramSpec `ebpf:"settle_bases"`
+	SettleSockets        *ebpf.ProgramSpec `ebpf:"settle_sockets"`
 	SkbCopyDatagramIovec *ebpf.ProgramSpec `ebpf:"skb_copy_datagram_iovec"`
 	SockSendLength       *ebpf.ProgramSpec `ebpf:"sock_send_length"`
 	TcpDestroySock       *ebpf.ProgramSpec `ebpf:"tcp_destroy_sock"`
@@ -344,6 +370,7 @@ type traceProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type traceMapSpecs struct {
+	Bases     *ebpf.MapSpec `ebpf:"bases"`
 	Closed    *ebpf.MapSpec `ebpf:"closed"`
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
 	Devices   *ebpf.MapSpec `ebpf:"devices"`
@@ -371,6 +398,7 @@ type traceVariableSpecs struct {
 	OnlyCgroup         *ebpf.VariableSpec `ebpf:"only_cgroup"`
 	OnlyDevice         *ebpf.VariableSpec `ebpf:"only_device"`
 	OnlyProcesses      *ebpf.VariableSpec `ebpf:"only_processes"`
+	Window             *ebpf.VariableSpec `ebpf:"window"`
 }
 
 // traceObjects contains all objects after they have been loaded into the kernel.
@@ -393,6 +421,7 @@ func (o *traceObjects) Close() error {
 //
 // It can be passed to loadTraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type traceMaps struct {
+	Bases     *ebpf.Map `ebpf:"bases"`
 	Closed    *ebpf.Map `ebpf:"closed"`
 	Counters  *ebpf.Map `ebpf:"counters"`
 	Devices   *ebpf.Map `ebpf:"devices"`
@@ -407,6 +436,7 @@ type traceMaps struct {
 
 func (m *traceMaps) Close() error {
 	return _TraceClose(
+		m.Bases,
 		m.Closed,
 		m.Counters,
 		m.Devices,
@@ -435,6 +465,7 @@ type traceVariables struct {
 	OnlyCgroup         *ebpf.Variable `ebpf:"only_cgroup"`
 	OnlyDevice         *ebpf.Variable `ebpf:"only_device"`
 	OnlyProcesses      *ebpf.Variable `ebpf:"only_processes"`
+	Window             *ebpf.Variable `ebpf:"window"`
 }
 
 // tracePrograms contains all programs after they have been loaded into the kernel.
@@ -442,12 +473,16 @@ type traceVariables struct {
 // It can be passed to loadTraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type tracePrograms struct {
 	ConsumeSkb           *ebpf.Program `ebpf:"consume_skb"`
+	InetSockSetState     *ebpf.Program `ebpf:"inet_sock_set_state"`
 	IoUringSubmitReq     *ebpf.Program `ebpf:"io_uring_submit_req"`
 	KfreeSkb             *ebpf.Program `ebpf:"kfree_skb"`
+	KnownFiles           *ebpf.Program `ebpf:"known_files"`
 	NetDevQueue          *ebpf.Program `ebpf:"net_dev_queue"`
 	NetDevStartXmit      *ebpf.Program `ebpf:"net_dev_start_xmit"`
 	NetifReceiveSkb      *ebpf.Program `ebpf:"netif_receive_skb"`
 	SchedProcessFork     *ebpf.Program `ebpf:"sched_process_fork"`
+	SettleBases          *ebpf.Program `ebpf:"settle_bases"`
+	SettleSockets        *ebpf.Program `ebpf:"settle_sockets"`
 	SkbCopyDatagramIovec *ebpf.Program `ebpf:"skb_copy_datagram_iovec"`
 	SockSendLength       *ebpf.Program `ebpf:"sock_send_length"`
 	TcpDestroySock       *ebpf.Program `ebpf:"tcp_destroy_sock"`
@@ -458,12 +493,16 @@ type tracePrograms struct {
 func (p *tracePrograms) Close() error {
 	return _TraceClose(
 		p.ConsumeSkb,
+		p.InetSockSetState,
 		p.IoUringSubmitReq,
 		p.KfreeSkb,
+		p.KnownFiles,
 		p.NetDevQueue,
 		p.NetDevStartXmit,
 		p.NetifReceiveSkb,
 		p.SchedProcessFork,
+		p.SettleBases,
+		p.SettleSockets,
 		p.SkbCopyDatagramIovec,
 		p.SockSendLength,
 		p.TcpDestroySock,

@@ -178,7 +178,8 @@ struct sock {
 } CORE;
 
 struct tcp_sock {
-	u32 write_seq;
+	u32 write_seq, snd_una, snd_nxt;
+	u64 bytes_acked;
 } CORE;
 
 struct inet_connection_sock {
@@ -267,9 +268,19 @@ struct files_struct {
 struct task_struct {
 	u32 flags;
 	int tgid;
+	char comm[16];
 	struct files_struct *files;
 	struct pipe_inode_info *splice_pipe;
 	void *io_uring;
+} CORE;
+
+struct bpf_iter__task_file {
+	struct task_struct *task;
+	struct file *file;
+} CORE;
+
+struct bpf_iter__bpf_map_elem {
+	void *key;
 } CORE;
 
 struct io_kiocb {

@@ -166,9 +166,21 @@ INLINE void current_call(struct call *call, u64 sk)
 	}
 }
 
+// Sockets are read as memory: where they come from a map, the verifier knows no
+// type of them.
 INLINE u64 inode_of(struct sock *sk)
 {
-	return sk->sk_socket->file->f_inode->i_ino;
+	struct socket *socket = READ(sk, sk_socket);
+	struct file *file = socket ? READ(socket, file) : NULL;
+	struct inode *inode = file ? READ(file, f_inode) : NULL;
+	return inode ? READ(inode, i_ino) : 0;
+}
+
+INLINE u64 cgroup_of(struct sock *sk)
+{
+	struct cgroup *cgroup = READ(sk, sk_cgrp_data.cgroup);
+	struct kernfs_node *node = cgroup ? READ(cgroup, kn) : NULL;
+	return node ? READ(node, id) : 0;
 }
 
 INLINE u32 write_seq_of(struct sock *sk)
@@ -176,23 +188,29 @@ INLINE u32 write_seq_of(struct sock *sk)
 	return READ((struct tcp_sock *)sk, write_seq);
 }
 
+INLINE u64 acked_of(struct sock *sk)
+{
+	return READ((struct tcp_sock *)sk, bytes_acked);
+}
+
 INLINE void describe(struct socket_state *s, struct sock *sk)
 {
+	struct net *net = READ(sk, __sk_common.skc_net.net);
 	s->facts.inode = inode_of(sk);
-	s->facts.cgroup = sk->sk_cgrp_data.cgroup->kn->id;
-	s->facts.netns = sk->__sk_common.skc_net.net->ns.inum;
-	s->facts.uid = sk->sk_uid.val;
-	s->facts.family = sk->__sk_common.skc_family;
-	s->facts.protocol = sk->sk_protocol;
-	s->facts.type = sk->sk_type;
-	s->facts.local_port = sk->__sk_common.skc_num;
-	s->facts.remote_port = __builtin_bswap16(sk->__sk_common.skc_dport);
+	s->facts.cgroup = cgroup_of(sk);
+	s->facts.netns = READ(net, ns.inum);
+	s->facts.uid = READ(sk, sk_uid.val);
+	s->facts.family = READ(sk, __sk_common.skc_family);
+	s->facts.protocol = READ(sk, sk_protocol);
+	s->facts.type = READ(sk, sk_type);
+	s->facts.local_port = READ(sk, __sk_common.skc_num);
+	s->facts.remote_port = __builtin_bswap16(READ(sk, __sk_common.skc_dport));
 	if (s->facts.family == AF_INET6) {
 		probe_read_kernel(s->facts.local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
 		probe_read_kernel(s->facts.remote, 16, &sk->__sk_common.skc_v6_daddr);
 	} else {
-		*(u32 *)s->facts.local = sk->__sk_common.skc_rcv_saddr;
-		*(u32 *)s->facts.remote = sk->__sk_common.skc_daddr;
+		*(u32 *)s->facts.local = READ(sk, __sk_common.skc_rcv_saddr);
+		*(u32 *)s->facts.remote = READ(sk, __sk_common.skc_daddr);
 	}
 }
 
@@ -205,12 +223,9 @@ INLINE void own(struct socket_state *s)
 	get_current_comm(s->facts.comm, sizeof(s->facts.comm));
 }
 
-INLINE bool wanted_process(void)
+INLINE bool wanted_process(u32 tgid)
 {
-	if (!only_processes)
-		return 1;
-	u32 tgid = get_current_pid_tgid() >> 32;
-	return map_lookup(&processes, &tgid) != NULL;
+	return !only_processes || map_lookup(&processes, &tgid) != NULL;
 }
 
 INLINE void close_socket(u64 key, struct socket_state *s)
@@ -221,25 +236,96 @@ INLINE void close_socket(u64 key, struct socket_state *s)
 	map_delete(&sockets, &key);
 }
 
-// adopt makes the state of a socket that sends for the first time.
-INLINE struct socket_state *adopt(struct sock *sk, struct packet *room)
+INLINE void count_sent(const struct socket_state *s, u8 kind, u8 api, u64 bytes)
+{
+	struct counter_key key = {.socket = s->facts.id, .kind = kind, .api = api};
+	if (window & 1)
+		key.evidence = SEEN_SAMPLED;
+	count(&key, bytes, 0);
+}
+
+INLINE void push_unseen(struct runs *runs, u32 seq)
+{
+	u32 n = ++runs->last;
+	runs->at[n % RUNS] = (struct run){.start = seq, .flags = RUN_UNSEEN};
+}
+
+// catch_up counts what the socket has accepted since that was read last: of the
+// API that was asked for last, or unseen.
+INLINE void catch_up(struct socket_state *s, struct sock *sk)
+{
+	u32 seq = write_seq_of(sk);
+	if ((s32)(seq - s->sent) <= 0)
+		return;
+	struct run *last = &s->asked.at[s->asked.last % RUNS];
+	count_sent(s, last->flags & RUN_UNSEEN ? KIND_UNSEEN : KIND_SENT, last->api, seq - s->sent);
+	s->sent = seq;
+}
+
+// resume takes up a TCP socket that was last met in another window. What it has
+// sent meanwhile is unseen. Sequence numbers are the lower half of how much was
+// sent; how much was acknowledged tells the upper.
+INLINE void resume(struct socket_state *s, struct sock *sk)
+{
+	u32 seq = write_seq_of(sk);
+	u64 missed = (u32)(seq - s->sent), acked = acked_of(sk), more = acked - s->acked;
+	if (more > missed + (1u << 31))
+		missed += (more - missed + (1u << 31)) >> 32 << 32;
+	s->window = window;
+	s->acked = acked;
+	if (!missed || s->facts.flags & SOCKET_SHUT)
+		return;
+	if (missed >= 1 << 30) // too far to tell before from behind
+		s->queued = s->door = READ((struct tcp_sock *)sk, snd_una);
+	count_sent(s, KIND_UNSEEN, API_UNKNOWN, missed);
+	push_unseen(&s->asked, s->sent);
+	s->sent = seq;
+}
+
+// adopt makes the state of a socket that is met for the first time; tgid is the
+// process that has it.
+INLINE struct socket_state *adopt(struct sock *sk, struct packet *room, u32 tgid)
 {
 	u64 key = (u64)sk;
-	u16 family = sk->__sk_common.skc_family;
-	if ((family != AF_INET && family != AF_INET6) || !wanted_process())
+	u16 family = READ(sk, __sk_common.skc_family);
+	struct base *base = NULL;
+	if (window)
+		base = map_lookup(&bases, &key);
+	if (base && base->tgid)
+		tgid = base->tgid;
+	if ((family != AF_INET && family != AF_INET6) || !wanted_process(tgid))
 		return NULL;
 	struct socket_state *s = &room->fresh;
-	__builtin_memset(&s->facts, 0, sizeof(s->facts)); // its runs are never written
+	__builtin_memset(&s->facts, 0, sizeof(s->facts));
+	// Of the runs only the first is ever written here: what was sent before.
+	s->asked.at[0] = s->seen.at[0] = (struct run){};
 	describe(s, sk);
 	if (only_cgroup && s->facts.cgroup != only_cgroup)
 		return NULL;
 	// No CPU does this twice at one time, and time does not return.
 	s->facts.id = ktime_get_ns() << 8 | (get_smp_processor_id() & 255);
-	if (s->facts.protocol == IPPROTO_TCP)
-		s->sent = s->queued = s->door = write_seq_of(sk);
+	s->window = window;
+	if (s->facts.protocol == IPPROTO_TCP) {
+		s->sent = write_seq_of(sk);
+		s->acked = acked_of(sk);
+		s->queued = s->door = READ((struct tcp_sock *)sk, snd_nxt);
+		s->asked.at[0].start = s->seen.at[0].start = READ((struct tcp_sock *)sk, snd_una);
+		s->asked.at[0].flags = s->seen.at[0].flags = RUN_UNSEEN;
+	}
+	if (base) {
+		s->facts.tgid = base->tgid;
+		__builtin_memcpy(s->facts.comm, base->comm, sizeof(s->facts.comm));
+		s->sent = base->seq;
+		s->acked = base->acked;
+	}
 	if (map_update(&sockets, &key, s, BPF_NOEXIST))
 		LOSE(sockets);
-	return map_lookup(&sockets, &key);
+	s = map_lookup(&sockets, &key);
+	if (s && base) {
+		resume(s, sk);
+		map_delete(&bases, &key);
+	}
+	return s;
 }
 
 // sender returns the state of a socket that the current task sends on.
@@ -253,12 +339,6 @@ INLINE struct socket_state *sender(struct sock *sk, struct packet *room)
 		s = NULL;
 	}
 	if (!s)
-		s = adopt(sk, room);
+		s = adopt(sk, room, get_current_pid_tgid() >> 32);
 	return s;
-}
-
-INLINE void count_sent(const struct socket_state *s, u8 api, u64 bytes)
-{
-	struct counter_key key = {.socket = s->facts.id, .kind = KIND_SENT, .api = api};
-	count(&key, bytes, 0);
 }

@@ -38,6 +38,7 @@ enum __attribute__((packed)) kind {
 	KIND_AFTER,	 // payload that met something behind a door
 	KIND_AGAIN,	 // payload that entered its first device again: retransmitted
 	KIND_ABSORBED,	 // payload of packets that were merged into the one that met something
+	KIND_UNSEEN,	 // bytes accepted from the application while nobody looked
 };
 
 // enum evidence is what was seen together with the payload.
@@ -73,7 +74,8 @@ enum evidence {
 	MET_QUEUE = 5 << 16,	// it entered another device
 	MET_MASK = 7 << 16,
 
-	SEEN_XDP = 1 << 20, // a generic XDP program looks at what the device receives
+	SEEN_XDP = 1 << 20,	// a generic XDP program looks at what the device receives
+	SEEN_SAMPLED = 1 << 21, // in one of the windows in which the tracer looked
 };
 
 struct counter_key {
@@ -99,11 +101,12 @@ struct run {
 	u8 api, class, source, flags;
 };
 
-#define RUNS 128 // a power of two, and that of
-#define RUN_STEPS 7
+#define RUNS 256 // a power of two, and that of
+#define RUN_STEPS 8
 #define RUN_GSO 1
 #define RUN_NO_SO_ZEROCOPY 2
 #define RUN_ULP 4
+#define RUN_UNSEEN 8 // sent, or queued, while nobody looked: of no API and class that are known
 
 struct runs {
 	u32 last; // number of the newest; run n is at[n % RUNS]
@@ -130,11 +133,21 @@ struct socket_state {
 	u32 queued;	// TCP: up to which KIND_QUEUED counts
 	u32 door;	// TCP: up to which KIND_DOOR counts
 	u32 device;	// the first device of the newest packet
+	u32 window;	// the one it was last met in
+	u64 acked;	// TCP: tcp_sock.bytes_acked when sent was read
 	struct runs asked; // by API, as the application sent
 	struct runs seen;  // by class, as packets entered their first device
 };
 
 #define SOCKET_CLOSED 1
+#define SOCKET_SHUT 2 // it sends nothing any more: the rest of its numbers is a FIN
+
+// base is a TCP socket that has not been seen sending.
+struct base {
+	u64 acked;
+	u32 seq, tgid;
+	u8 comm[16];
+};
 
 struct lower_key {
 	u64 socket;
@@ -178,7 +191,8 @@ struct packet {
 	u64 id;
 	u32 seq, mark, payload, linear, data_len;
 	u32 device, netns, evidence;
-	u32 at, from, left, lent; // of walk: where it is, and what it has found
+	u32 at, from, left, lent, counted; // of walk: where it is, and what it has found
+	u32 events;			   // how often it was used
 	u8 flags, frags, gso, protocol;
 	u8 kind, unused[3];
 	struct frag frag[FRAG_ROOM];
@@ -188,7 +202,7 @@ struct packet {
 
 // losses are what could not be counted.
 struct losses {
-	u64 sockets, counters, flights_in, flights_out, unparsed, frags;
+	u64 sockets, counters, flights_in, flights_out, unparsed, frags, bases;
 };
 
 struct {
@@ -198,6 +212,16 @@ struct {
 	MAP_TYPE(key, u64);
 	MAP_TYPE(value, struct socket_state);
 } sockets SEC(".maps");
+
+// Sockets that may send while nobody looks. Full, it costs the bytes that those
+// without a base send before they are first met.
+struct {
+	MAP_SIZE(type, BPF_MAP_TYPE_HASH);
+	MAP_SIZE(max_entries, 131072);
+	MAP_SIZE(map_flags, BPF_F_NO_PREALLOC);
+	MAP_TYPE(key, u64);
+	MAP_TYPE(value, struct base);
+} bases SEC(".maps");
 
 struct {
 	MAP_SIZE(type, BPF_MAP_TYPE_HASH);
@@ -291,6 +315,18 @@ volatile const u32 iter_bvec;		  // ITER_BVEC, enum iter_type
 volatile const u32 only_processes;	  // look at those in the map alone
 volatile const u64 only_cgroup;
 volatile const u32 only_device;
+
+// The number of the window in which the tracer looks. Odd windows are samples;
+// between even ones, the first is 0, nothing is missed but at their edges.
+volatile u32 window;
+
+INLINE struct packet *room(u32 slot)
+{
+	struct packet *p = map_lookup(&scratch, &slot);
+	if (p)
+		p->events++;
+	return p;
+}
 
 INLINE struct losses *losses(void)
 {

@@ -3,13 +3,9 @@
 // in at each place. Nothing here decides; nothing here is counted twice.
 
 #include "packet.h"
+#include "sample.h"
 
 char gpl[] SEC("license") = "GPL"; // the helpers that read the kernel ask for it
-
-INLINE struct packet *room(u32 slot)
-{
-	return map_lookup(&scratch, &slot);
-}
 
 // flush counts the piece that was gathered.
 INLINE void flush(struct packet *p, struct socket_state *s, u8 kind)
@@ -22,6 +18,8 @@ INLINE void flush(struct packet *p, struct socket_state *s, u8 kind)
 		.api = piece->api, .class = piece->class, .was = piece->was,
 		.evidence = p->evidence | piece->source,
 	};
+	if (window & 1)
+		key.evidence |= SEEN_SAMPLED;
 	if (piece->flags & RUN_GSO)
 		key.evidence |= SEEN_GSO;
 	if (piece->flags & RUN_NO_SO_ZEROCOPY)
@@ -117,10 +115,15 @@ GLOBAL int count_part(struct packet *p, struct socket_state *s, u32 i)
 				stop = next;
 		}
 		u8 is = settle(p, &run, class);
+		if (queued)
+			note_seen(s, start, &run, run.flags & RUN_UNSEEN ? CLASS_UNKNOWN : is, p->gso ? RUN_GSO : 0);
+		if (run.flags & RUN_UNSEEN) {
+			start = stop;
+			continue;
+		}
 		if (!is_copied(is))
 			p->lent += stop - start;
-		if (queued)
-			note_seen(s, start, &run, is, p->gso ? RUN_GSO : 0);
+		p->counted += stop - start;
 		gather(p, s, p->kind, stop - start, &run, is, queued ? is : run.class);
 		start = stop;
 	}
@@ -135,7 +138,7 @@ INLINE u32 walk(struct packet *p, struct socket_state *s, u8 kind, u32 *edge)
 	u32 end = p->seq + p->payload;
 	p->at = p->from = p->seq;
 	p->left = p->payload;
-	p->lent = 0;
+	p->lent = p->counted = 0;
 	p->kind = kind;
 	p->piece.bytes = 0;
 	if (p->protocol == IPPROTO_TCP) {
@@ -145,7 +148,11 @@ INLINE u32 walk(struct packet *p, struct socket_state *s, u8 kind, u32 *edge)
 		}
 		if ((s32)(p->seq - *edge) < 0)
 			p->from = *edge;
+		else if (kind == KIND_QUEUED && p->seq != *edge)
+			push_unseen(&s->seen, *edge);
 		*edge = end;
+		if (kind != KIND_QUEUED && (s32)(end - s->queued) > 0)
+			return 0; // it was not seen when it was queued
 	}
 	for (u32 i = 0; i <= MAX_FRAGS; i++) {
 		if (i > p->frags)
@@ -222,15 +229,6 @@ INLINE void met(const struct sk_buff *skb, u32 what, u64 where, bool last)
 
 // ---- the send call
 
-INLINE void catch_up(struct socket_state *s, struct sock *sk)
-{
-	u32 seq = write_seq_of(sk);
-	if ((s32)(seq - s->sent) <= 0)
-		return;
-	count_sent(s, s->asked.at[s->asked.last % RUNS].api, seq - s->sent);
-	s->sent = seq;
-}
-
 INLINE void ask(struct socket_state *s, struct sock *sk, u32 seq, const struct call *call, u8 api)
 {
 	struct run *last = &s->asked.at[s->asked.last % RUNS];
@@ -241,7 +239,7 @@ INLINE void ask(struct socket_state *s, struct sock *sk, u32 seq, const struct c
 		flags |= RUN_ULP;
 	if (last->api == api && last->source == call->source && last->flags == flags)
 		return;
-	u32 n = s->asked.last + (last->api != API_UNKNOWN || s->asked.last);
+	u32 n = s->asked.last + (last->api || last->flags || s->asked.last);
 	s->asked.at[n % RUNS] = (struct run){.start = seq, .api = api, .source = call->source, .flags = flags};
 	s->asked.last = n;
 }
@@ -257,7 +255,10 @@ int tcp_sendmsg_locked(u64 *args)
 	struct socket_state *s = sender(sk, p);
 	if (!s)
 		return 0;
-	catch_up(s, sk);
+	if (s->window != window)
+		resume(s, sk);
+	else
+		catch_up(s, sk);
 	struct call call;
 	current_call(&call, (u64)sk);
 	u8 api = call.api;
@@ -286,13 +287,16 @@ int sock_send_length(u64 *args)
 	if (!s)
 		return 0;
 	if (s->facts.protocol == IPPROTO_TCP) {
-		catch_up(s, sk);
+		if (s->window != window)
+			resume(s, sk);
+		else
+			catch_up(s, sk);
 		return 0;
 	}
 	struct call call;
 	current_call(&call, (u64)sk);
 	ask(s, sk, 0, &call, call.api);
-	count_sent(s, call.api, sent);
+	count_sent(s, KIND_SENT, call.api, sent);
 	if (call.sure)
 		own(s);
 	return 0;
@@ -319,6 +323,7 @@ int tcp_destroy_sock(u64 *args)
 {
 	u64 key = args[0];
 	struct socket_state *s = map_lookup(&sockets, &key);
+	map_delete(&bases, &key);
 	if (!s)
 		return 0;
 	// What was sent has been counted when each send ended; the sequence number
@@ -369,17 +374,22 @@ int net_dev_queue(u64 *args)
 		current_call(&call, key);
 		if (call.api == API_URING_SEND || call.api == API_URING_ZC)
 			call.api = p->evidence & SEEN_LENT ? API_URING_ZC : call.api;
+		s->window = window;
 		ask(s, sk, 0, &call, call.api);
 	} else {
 		s = map_lookup(&sockets, &key);
 		if (!s)
 			return 0;
+		if (s->window != window)
+			resume(s, sk);
 		edge = &s->queued;
 		if ((s32)(p->seq + p->payload - s->queued) <= 0) {
 			u32 number = find_run(&s->asked, p->seq);
 			struct counter_key again = {.socket = s->facts.id, .device = device, .netns = p->netns, .kind = KIND_AGAIN};
 			if (known(&s->asked, number))
 				again.api = s->asked.at[number % RUNS].api;
+			if (window & 1)
+				again.evidence = SEEN_SAMPLED;
 			count(&again, p->payload, 0);
 			if (!s->device)
 				s->device = device;
@@ -401,17 +411,20 @@ int net_dev_queue(u64 *args)
 
 INLINE void take_off(struct packet *p, struct socket_state *s, u64 sk, u32 lent)
 {
-	u32 first = p->seq + p->payload - p->from;
+	if (!p->counted && window)
+		return;
 	u32 number = find_run(&s->seen, p->seq + p->payload - 1);
 	struct run run = {};
 	if (known(&s->seen, number))
 		run = s->seen.at[number % RUNS];
 	struct flight f = {
-		.sock = sk, .id = s->facts.id, .seq = p->seq, .mark = p->mark, .datagram = p->protocol == IPPROTO_UDP, .payload = p->payload, .bytes = first, .lent_bytes = lent,
+		.sock = sk, .id = s->facts.id, .seq = p->seq, .mark = p->mark, .datagram = p->protocol == IPPROTO_UDP, .payload = p->payload, .bytes = p->counted, .lent_bytes = lent,
 		.device = p->device, .netns = p->netns,
 		.evidence = p->evidence & (SEEN_LENT | SEEN_TAP | SEEN_LOOPBACK), .api = run.api, .class = run.class};
 	if (!lent)
 		f.class = p->data_len ? CLASS_KERNEL : CLASS_LINEAR;
+	if (window & 1)
+		f.evidence |= SEEN_SAMPLED;
 	LOSE(flights_in);
 	map_update(&flights, &p->id, &f, BPF_ANY);
 }
@@ -426,7 +439,7 @@ int net_dev_start_xmit(u64 *args)
 	if (!sk)
 		return 0;
 	struct socket_state *s = map_lookup(&sockets, &key);
-	if (!s)
+	if (!s || s->window != window) // it was queued before the window
 		return 0;
 	struct packet *p = room(0);
 	if (!p || !read_packet(p, skb, s->facts.protocol))
@@ -494,7 +507,7 @@ int tcp_probe(u64 *args)
 	u32 header = (offset >> 4) * 4, len = skb->len, payload = len > header ? len - header : 0;
 	if (payload > f->payload && f->bytes) {
 		u32 more = payload - f->payload;
-		struct counter_key absorbed = {.socket = f->id, .kind = KIND_ABSORBED, .api = f->api};
+		struct counter_key absorbed = {.socket = f->id, .kind = KIND_ABSORBED, .api = f->api, .evidence = f->evidence & SEEN_SAMPLED};
 		count(&absorbed, more, 0);
 		f->bytes += more;
 		if (f->lent_bytes)

@@ -1,0 +1,115 @@
+// What is known of TCP sockets while nobody looks at what they send: how much it
+// is, from the hooks that each connection passes few times, and from looking
+// through all of them now and then.
+#pragma once
+
+#include "socket.h"
+
+#define TCP_ESTABLISHED 1
+#define TCP_CLOSE 7
+#define TCP_CLOSE_WAIT 8
+#define S_IFMT 0170000
+#define S_IFSOCK 0140000
+
+INLINE void note_base(struct sock *sk, u32 tgid, const char *comm)
+{
+	u64 key = (u64)sk;
+	if (map_lookup(&sockets, &key))
+		return;
+	struct base base = {.acked = acked_of(sk), .seq = write_seq_of(sk), .tgid = tgid};
+	if (comm)
+		probe_read_kernel(base.comm, sizeof(base.comm), comm);
+	if (map_update(&bases, &key, &base, BPF_NOEXIST) && !map_lookup(&bases, &key))
+		LOSE(bases);
+}
+
+// settle_account counts what a socket has accepted up to now, and adopts it if it
+// was never met.
+INLINE struct socket_state *settle_account(struct sock *sk, struct packet *room, u32 tgid)
+{
+	u64 key = (u64)sk;
+	struct socket_state *s = map_lookup(&sockets, &key);
+	if (!s) {
+		struct base *base = map_lookup(&bases, &key);
+		if (!window || !base || base->seq == write_seq_of(sk))
+			return NULL;
+		return adopt(sk, room, tgid);
+	}
+	if (s->facts.protocol != IPPROTO_TCP || s->facts.flags & SOCKET_SHUT)
+		return NULL;
+	if (s->window != window)
+		resume(s, sk);
+	else
+		catch_up(s, sk);
+	return s;
+}
+
+// The state changes before a FIN takes a sequence number, and where a process
+// closes the socket, in its own context.
+SEC("tp_btf/inet_sock_set_state")
+int inet_sock_set_state(u64 *args)
+{
+	struct sock *sk = (void *)args[0];
+	u32 was = args[1], is = args[2];
+	if (sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	if (is == TCP_ESTABLISHED) {
+		note_base(sk, 0, NULL);
+		return 0;
+	}
+	if ((was != TCP_ESTABLISHED && was != TCP_CLOSE_WAIT) || is == TCP_CLOSE_WAIT)
+		return 0;
+	struct packet *p = room(1);
+	if (!p)
+		return 0;
+	u32 tgid = get_current_pid_tgid() >> 32;
+	struct socket_state *s = settle_account(sk, p, tgid);
+	if (!s)
+		return 0;
+	s->facts.flags |= SOCKET_SHUT;
+	if (is != TCP_CLOSE) // which a peer's reset makes in anyone's context
+		own(s);
+	return 0;
+}
+
+SEC("iter/task_file")
+int known_files(struct bpf_iter__task_file *ctx)
+{
+	struct file *file = ctx->file;
+	struct task_struct *task = ctx->task;
+	if (!file || !task || (READ(file, f_inode->i_mode) & S_IFMT) != S_IFSOCK)
+		return 0;
+	struct socket *socket = READ(file, private_data);
+	struct sock *sk = socket ? READ(socket, sk) : NULL;
+	if (!sk)
+		return 0;
+	u16 family = READ(sk, __sk_common.skc_family);
+	if ((family != AF_INET && family != AF_INET6) || READ(sk, sk_protocol) != IPPROTO_TCP)
+		return 0;
+	u8 state = 0;
+	probe_read_kernel(&state, 1, (void *)&sk->__sk_common.skc_state);
+	if (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT)
+		note_base(sk, READ(task, tgid), task->comm);
+	return 0;
+}
+
+INLINE int settle_key(struct bpf_iter__bpf_map_elem *ctx)
+{
+	u64 *key = ctx->key;
+	struct packet *p = room(1);
+	if (key && p)
+		settle_account((struct sock *)*key, p, 0);
+	return 0;
+}
+
+SEC("iter/bpf_map_elem")
+int settle_sockets(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return settle_key(ctx);
+}
+
+SEC("iter/bpf_map_elem")
+int settle_bases(struct bpf_iter__bpf_map_elem *ctx)
+{
+	return settle_key(ctx);
+}

@@ -1,0 +1,239 @@
+package ebpf
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"time"
+)
+
+// A book holds what was seen of each flow: while everything was looked at, and
+// in samples. How much TCP sockets sent is known of all of the time.
+type book struct {
+	whole  map[flowKey]*account
+	sample map[flowKey]*account
+	unseen map[uint64]uint64 // by socket, of whichever API
+}
+
+func newBook() *book {
+	return &book{whole: map[flowKey]*account{}, sample: map[flowKey]*account{}, unseen: map[uint64]uint64{}}
+}
+
+func (b *book) add(o observation) {
+	if o.place == placeUnseen {
+		b.unseen[o.socket] += o.bytes
+		return
+	}
+	into := b.whole
+	if o.evidence.has(seenSampled) {
+		into = b.sample
+		o.evidence &^= seenSampled
+	}
+	key := flowKey{o.socket, o.api}
+	if into[key] == nil {
+		into[key] = newAccount()
+	}
+	into[key].add(o)
+}
+
+// A peer is what connections of one process have in common: the service that
+// they are made to, or that they come to.
+type peer struct {
+	pid    int
+	netns  uint32
+	remote netip.AddrPort
+	local  netip.AddrPort
+}
+
+func peersOf(s Socket) []peer {
+	return []peer{
+		{pid: s.PID, netns: s.NetNS, remote: s.Remote},
+		{pid: s.PID, netns: s.NetNS, local: s.Local},
+	}
+}
+
+// extrapolate takes what was seen of a socket for the rest of it, too. Of a
+// socket of which nothing was seen, it takes what was seen of others of the same
+// process and service. What has no such sample is unknown.
+func (b *book) extrapolate(sockets map[uint64]Socket, of sampling) []Flow {
+	ids := map[uint64]bool{}
+	samples := map[uint64]map[API]*account{}
+	pools := map[peer]map[API]*account{}
+	for key, a := range b.sample {
+		ids[key.socket] = true
+		join(samples, key.socket, key.api, a)
+		for _, p := range peersOf(sockets[key.socket]) {
+			join(pools, p, key.api, a)
+		}
+	}
+	whole := map[uint64]map[API]*account{}
+	for key, a := range b.whole {
+		ids[key.socket] = true
+		join(whole, key.socket, key.api, a)
+	}
+	for id := range b.unseen {
+		ids[id] = true
+	}
+	var flows []Flow
+	for id := range ids {
+		s := sockets[id]
+		t := take{whole: whole[id], sample: samples[id], unseen: b.unseen[id]}
+		if s.Protocol == "udp" && of.watched > 0 {
+			t.unseen = scale(sum(t.sample, (*account).accepted), float64(of.of-of.watched)/float64(of.watched))
+		}
+		t.model = firstSeen(t.sample, t.whole, pools[peersOf(s)[0]], pools[peersOf(s)[1]])
+		flows = append(flows, t.flows(s)...)
+	}
+	return flows
+}
+
+func join[K comparable](into map[K]map[API]*account, key K, api API, a *account) {
+	if into[key] == nil {
+		into[key] = map[API]*account{}
+	}
+	if into[key][api] == nil {
+		into[key][api] = newAccount()
+	}
+	into[key][api].merge(a)
+}
+
+func firstSeen(of ...map[API]*account) map[API]*account {
+	for _, accounts := range of {
+		if sum(accounts, (*account).seen) > 0 {
+			return accounts
+		}
+	}
+	return nil
+}
+
+func (a *account) accepted() uint64 { return a.sent }
+
+// seen is how much came to the driver's door.
+func (a *account) seen() uint64 { return a.uncopied + a.copied + a.odd }
+
+func sum(accounts map[API]*account, of func(*account) uint64) (total uint64) {
+	for _, a := range accounts {
+		total += of(a)
+	}
+	return total
+}
+
+func scale(n uint64, by float64) uint64 { return uint64(float64(n)*by + 0.5) }
+
+// A take is what is known of one socket.
+type take struct {
+	whole, sample map[API]*account
+	unseen        uint64
+	model         map[API]*account // what the rest is like
+}
+
+func (t take) flows(s Socket) []Flow {
+	bytes := map[API]uint64{}
+	for _, accounts := range []map[API]*account{t.whole, t.sample} {
+		for api, a := range accounts {
+			bytes[api] += a.sent
+		}
+	}
+	rest, all := t.unseen, sum(t.model, (*account).seen)
+	for api, a := range t.model {
+		n := min(scale(t.unseen, float64(a.seen())/float64(all)), rest)
+		bytes[api] += n
+		rest -= n
+	}
+	if rest > 0 { // rounding, or all of it
+		bytes[t.most()] += rest
+	}
+	flows := make([]Flow, 0, len(bytes))
+	for api, n := range bytes {
+		flows = append(flows, t.flow(api, n, s))
+	}
+	return flows
+}
+
+func (t take) most() API {
+	most := APIUnknown
+	for api, a := range t.model {
+		if most == APIUnknown || a.seen() > t.model[most].seen() || a.seen() == t.model[most].seen() && api < most {
+			most = api
+		}
+	}
+	return most
+}
+
+// flow is the part of one API, of so many bytes: what was seen while everything
+// was looked at as it is, and the rest by the sample.
+func (t take) flow(api API, bytes uint64, s Socket) Flow {
+	whole := newAccount()
+	if t.whole[api] != nil {
+		whole.merge(t.whole[api])
+	}
+	whole.sent = bytes
+	model := newAccount()
+	if t.model[api] != nil {
+		model.merge(t.model[api])
+	}
+	model.sent = model.seen()
+	known, sample := whole.flow(api, s), model.flow(api, s)
+	decided := model.seen() - (sample.UnknownBytes - min(model.odd, sample.UnknownBytes))
+	rest := known.UnknownBytes - min(whole.odd, known.UnknownBytes)
+	if decided == 0 || rest == 0 {
+		return known
+	}
+	by := float64(rest) / float64(decided)
+	f := known
+	f.CopiedBytes += min(scale(sample.CopiedBytes, by), rest)
+	f.UnknownBytes = known.UnknownBytes - rest + min(scale(model.odd, by), known.CopiedBytes+rest-f.CopiedBytes)
+	f.ZeroCopiedBytes = f.Bytes - f.CopiedBytes - f.UnknownBytes
+	if f.Device == "" {
+		f.Device = sample.Device
+	}
+	causes := maps.Clone(whole.causes)
+	for key, c := range model.causes {
+		sum := causes[key]
+		c.Bytes = min(sum.Bytes+scale(c.Bytes, by), max(bytes, sum.Bytes))
+		c.Packets = sum.Packets + scale(c.Packets, by)
+		causes[key] = c
+	}
+	f.Causes = sortCauses(causes)
+	return f
+}
+
+// merge adds what another account has.
+func (a *account) merge(b *account) {
+	a.sent += b.sent
+	a.uncopied += b.uncopied
+	a.copied += b.copied
+	a.odd += b.odd
+	a.lost += b.lost
+	a.underWay += b.underWay
+	a.dropped += b.dropped
+	a.absorbed += b.absorbed
+	a.again += b.again
+	a.unexplained += b.unexplained
+	for name, n := range b.devices {
+		a.devices[name] += n
+	}
+	for key, c := range b.causes {
+		sum := a.causes[key]
+		c.Bytes += sum.Bytes
+		c.Packets += sum.Packets
+		a.causes[key] = c
+	}
+}
+
+// every is how many parts there are of the time of a trace for each that was
+// looked at.
+func (s sampling) every(all time.Duration) int {
+	watched := all - s.of + s.watched
+	return int(max(1, (all+watched/2)/max(watched, 1)))
+}
+
+// incomplete says what sampling means for the figures.
+func (s sampling) incomplete(all time.Duration) []string {
+	if s.windows == 0 {
+		return nil
+	}
+	part := 100 * float64(all-s.of+s.watched) / float64(max(all, 1))
+	return []string{fmt.Sprintf("payload was looked at for %.1f %% of the time, in %d windows: copied, zero-copied and cause bytes are extrapolated from them, "+
+		"and so are bytes of UDP sockets; bytes of TCP sockets are counted; retransmissions are those seen", part, s.windows)}
+}

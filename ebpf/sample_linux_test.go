@@ -1,0 +1,148 @@
+package ebpf_test
+
+import (
+	"net"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/zcprobe/zcprobe/ebpf"
+	"github.com/zcprobe/zcprobe/internal/lab"
+	"github.com/zcprobe/zcprobe/internal/testenv"
+)
+
+// openSampling starts a tracer that looks in windows as soon as it meets
+// anything.
+func openSampling(t testing.TB) *ebpf.Tracer {
+	t.Helper()
+	tracer := start(t, ebpf.Options{Processes: []int{os.Getpid()}})
+	tracer.Allow(0)
+	return tracer
+}
+
+// keepSending sends by turns until the time is over, and returns how much.
+func keepSending(t testing.TB, conn net.Conn, api string, size int, d time.Duration) uint64 {
+	var total uint64
+	data := payload(1 << 20)
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		control(t, conn, func(fd int) error { return wayOf(api).send(fd, data, size) })
+		total += uint64(len(data))
+	}
+	sent(t, conn)
+	return total
+}
+
+// TestSamples compares what is extrapolated with the truth: bytes exactly, copies
+// and causes about.
+func TestSamples(t *testing.T) {
+	for _, sc := range []scenario{scenarios[0], scenarios[3], scenarios[4], scenarios[5]} {
+		t.Run(sc.name, func(t *testing.T) {
+			sink, err := lab.NewSink(lab.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer sink.Close()
+			for _, feature := range sc.off {
+				run(t, sink, testenv.Tool(t, "ethtool"), "-K", lab.Device, feature, "off")
+			}
+			if sc.tap {
+				tap(t, sink)
+			}
+			tracer := openSampling(t)
+			for _, api := range []string{"write", "sendfile", "msg_zerocopy", "io_uring_send_zc"} {
+				t.Run(api, func(t *testing.T) {
+					conn := dial(t, sink, "tcp4")
+					total := keepSending(t, conn, api, 64<<10, time.Second)
+					flows, s := flowsOf(t, tracer, inodeOf(t, conn))
+					want := sc.truth(api)
+					checkSampled(t, flows, s, api, total, want)
+					if t.Failed() {
+						t.Log(tracer.Counts(inodeOf(t, conn)))
+					}
+				})
+			}
+		})
+	}
+}
+
+func checkSampled(t *testing.T, flows []ebpf.Flow, s *ebpf.Summary, api string, total uint64, want truth) {
+	t.Helper()
+	if s.Exact || s.SampleEvery < 2 || len(s.Incomplete) == 0 {
+		t.Errorf("exact %v, of %d: %v", s.Exact, s.SampleEvery, s.Incomplete)
+	}
+	if len(flows) != 1 {
+		t.Fatalf("%d flows: %+v", len(flows), flows)
+	}
+	f := flows[0]
+	if f.API != api || f.PID != os.Getpid() {
+		t.Errorf("is %s of %d, not %s of this process", f.API, f.PID, api)
+	}
+	if f.Bytes != total || f.Bytes != f.ZeroCopiedBytes+f.CopiedBytes+f.UnknownBytes {
+		t.Errorf("%d bytes, %d sent: %+v", f.Bytes, total, f)
+	}
+	wantCopied := 0.0
+	if want.copied {
+		wantCopied = 1
+	}
+	if got := float64(f.CopiedBytes) / float64(f.Bytes); got < wantCopied-0.02 || got > wantCopied+0.02 {
+		t.Errorf("%.3f copied, not %v: %+v", got, wantCopied, f)
+	}
+	var causes []string
+	for id, n := range causesOf(t, f) {
+		causes = append(causes, id)
+		if n > f.Bytes || n < f.Bytes*9/10 {
+			t.Errorf("%s of %d bytes, of %d", id, n, f.Bytes)
+		}
+	}
+	slices.Sort(causes)
+	if !slices.Equal(causes, want.causes) {
+		t.Errorf("causes %v, not %v: %+v", causes, want.causes, f.Causes)
+	}
+}
+
+// TestUnseenSends are of sockets that send, open and close between windows.
+func TestUnseenSends(t *testing.T) {
+	sink := newSink(t)
+	old := dial(t, sink, "tcp4")
+	idle := dial(t, sink, "tcp4")
+	tracer := openSampling(t)
+	busy := dial(t, sink, "tcp4")
+	keepSending(t, busy, "write", 64<<10, 300*time.Millisecond)
+	var short uint64
+	for i := range 200 {
+		c, err := sink.Dial(t.Context(), "tcp4")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := c.Write(payload(1000 + i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		short += uint64(n)
+		c.Close()
+	}
+	if _, err := old.Write(payload(12345)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	flows, s := flowsOf(t, tracer, inodeOf(t, old))
+	if len(flows) != 1 || flows[0].Bytes != 12345 || flows[0].PID != os.Getpid() {
+		t.Errorf("of a socket older than the tracer: %+v", flows)
+	}
+	var all uint64
+	for _, f := range s.Flows {
+		if f.Inode != inodeOf(t, idle) && f.Inode != inodeOf(t, busy) && f.Inode != inodeOf(t, old) {
+			all += f.Bytes
+		}
+		if f.Bytes != f.ZeroCopiedBytes+f.CopiedBytes+f.UnknownBytes {
+			t.Errorf("does not add up: %+v", f)
+		}
+		if f.ZeroCopiedBytes != 0 {
+			t.Errorf("not copied: %+v", f)
+		}
+	}
+	if all != short {
+		t.Errorf("%d bytes of short connections, %d sent", all, short)
+	}
+}
