@@ -108,11 +108,11 @@ func (a *account) add(o observation) {
 		a.dropped += o.lent // it never came to where that is decided
 	}
 	for _, f := range judge(o) {
-		a.find(f, o.packets)
+		a.find(f, o)
 	}
 }
 
-func (a *account) find(f finding, packets uint64) {
+func (a *account) find(f finding, o observation) {
 	a.lost += f.lost
 	if f.id == "" {
 		a.unexplained += f.bytes
@@ -125,7 +125,13 @@ func (a *account) find(f finding, packets uint64) {
 		c = Cause{ID: f.id, Kind: entry.Kind, Mechanism: f.mechanism, Device: f.device, Expected: entry.Expected}
 	}
 	c.Bytes += f.bytes
-	c.Packets += packets
+	c.Packets += o.packets
+	if o.stack != 0 {
+		if c.stacks == nil {
+			c.stacks = map[uint32]uint64{}
+		}
+		c.stacks[o.stack] += o.packets
+	}
 	a.causes[key] = c
 }
 

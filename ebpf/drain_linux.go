@@ -32,7 +32,7 @@ func (a *attachment) read() (observations, error) {
 	if err := a.readFlights(devices, &all); err != nil {
 		return all, err
 	}
-	return all, a.readLosses(&all)
+	return all, errors.Join(a.readStacks(&all), a.readLosses(&all))
 }
 
 type deviceKey struct{ netns, index uint32 }
@@ -109,6 +109,7 @@ func (a *attachment) readCounters(devices map[deviceKey]Device, all *observation
 			socket: key.Socket, device: devices[deviceKey{key.Netns, key.Device}],
 			place: place(key.Kind), api: API(key.Api), memory: memory(key.Class), was: memory(key.Was),
 			evidence: evidence(key.Evidence), bytes: value.Bytes, packets: value.Packets, lent: value.LentBytes,
+			stack: key.Stack,
 		})
 	}
 	if err := readErr("counters", entries); err != nil {
@@ -192,6 +193,7 @@ func (a *attachment) readLosses(all *observations) error {
 		all.losses.Unparsed += c.Unparsed
 		all.losses.Frags += c.Frags
 		all.losses.Bases += c.Bases
+		all.losses.Stacks += c.Stacks
 	}
 	return nil
 }

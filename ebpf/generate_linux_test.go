@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/zcprobe/zcprobe/internal/testenv"
+
+	cilium "github.com/cilium/ebpf"
 )
 
 // TestGenerated builds what `go generate` built, and compares.
@@ -114,6 +116,7 @@ func TestNumbers(t *testing.T) {
 		{"met freed", uint32(traceEvidenceMET_FREED), uint32(metFreed)},
 		{"met dropped", uint32(traceEvidenceMET_DROPPED), uint32(metDropped)},
 		{"met queue", uint32(traceEvidenceMET_QUEUE), uint32(metQueue)},
+		{"sampled", uint32(traceEvidenceSEEN_SAMPLED), uint32(seenSampled)},
 		{"met mask", uint32(traceEvidenceMET_MASK), uint32(metMask)},
 	} {
 		if c.kernel != c.us {
@@ -134,8 +137,10 @@ func TestHooks(t *testing.T) {
 		}
 		delete(spec.Programs, h.Name)
 	}
-	for name := range spec.Programs {
-		t.Errorf("program %s has no hook", name)
+	for name, p := range spec.Programs {
+		if p.AttachType != cilium.AttachTraceIter {
+			t.Errorf("program %s has no hook", name)
+		}
 	}
 }
 

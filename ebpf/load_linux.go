@@ -151,6 +151,7 @@ func configure(spec *ebpf.CollectionSpec, kernel *btf.Spec, o Options) error {
 		"code_generic_steal":   code["generic_pipe_buf_try_steal"],
 		"only_cgroup":          o.onlyCgroup(),
 		"only_device":          uint32(o.Device),
+		"keep_stacks":          uint32(0),
 		"only_processes":       uint32(min(len(o.Processes), 1)),
 	}
 	for variable, enum := range map[string][2]string{
@@ -161,6 +162,11 @@ func configure(spec *ebpf.CollectionSpec, kernel *btf.Spec, o Options) error {
 		if values[variable], err = enumValue(kernel, enum[0], enum[1]); err != nil {
 			return err
 		}
+	}
+	if o.Stacks {
+		values["keep_stacks"] = uint32(1)
+	} else {
+		spec.Maps["stacks"].MaxEntries = 1
 	}
 	for name, value := range values {
 		v := spec.Variables[name]

@@ -167,6 +167,7 @@ type observation struct {
 	bytes    uint64
 	packets  uint64
 	lent     uint64 // at placeAfter: bytes that were in lent memory at the door
+	stack    uint32 // where the kernel was then, in observations.stacks; 0 if that was not kept
 }
 
 // Losses say what was not counted, each by its reason; all 0 in a complete trace.
@@ -176,6 +177,7 @@ type Losses struct {
 	Flights  uint64 `json:"flights"`  // packets forgotten while they were under way
 	Unparsed uint64 `json:"unparsed"` // packets whose headers make no sense for their socket
 	Frags    uint64 `json:"frags"`    // packets of more fragments than are looked at
+	Stacks   uint64 `json:"stacks"`   // no room for another stack
 	Bases    uint64 `json:"bases"`    // no room for a connection that may send between samples
 }
 
@@ -185,6 +187,7 @@ type observations struct {
 	counts  []observation
 	losses  Losses
 	sampled sampling
+	stacks  map[uint32][]string // by observation.stack: functions, the innermost first
 }
 
 // sampling is how much of the time was looked at.

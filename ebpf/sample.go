@@ -190,6 +190,7 @@ func (t take) flow(api API, bytes uint64, s Socket) Flow {
 	causes := maps.Clone(whole.causes)
 	for key, c := range model.causes {
 		sum := causes[key]
+		c.stacks = addStacks(sum.stacks, c.stacks)
 		c.Bytes = min(sum.Bytes+scale(c.Bytes, by), max(bytes, sum.Bytes))
 		c.Packets = sum.Packets + scale(c.Packets, by)
 		causes[key] = c
@@ -215,10 +216,24 @@ func (a *account) merge(b *account) {
 	}
 	for key, c := range b.causes {
 		sum := a.causes[key]
+		c.stacks = addStacks(sum.stacks, c.stacks)
 		c.Bytes += sum.Bytes
 		c.Packets += sum.Packets
 		a.causes[key] = c
 	}
+}
+
+func addStacks(a, b map[uint32]uint64) map[uint32]uint64 {
+	if a == nil && b == nil {
+		return nil
+	}
+	sum := map[uint32]uint64{}
+	for _, m := range []map[uint32]uint64{a, b} {
+		for id, n := range m {
+			sum[id] += n
+		}
+	}
+	return sum
 }
 
 // every is how many parts there are of the time of a trace for each that was

@@ -1,8 +1,10 @@
 package ebpf
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/zcprobe/zcprobe/probe"
@@ -59,7 +61,23 @@ type Cause struct {
 	Packets   uint64          `json:"packets"`
 	Device    string          `json:"device"` // empty where no device is to blame
 	Expected  bool            `json:"expected"`
+
+	// Stack is where the kernel was when the cause was seen, most often first. The
+	// tier of tracepoints sees that payload was copied when it comes to the next
+	// place it looks at: the stack is of there, not of the copy.
+	Stack []Stack `json:"stack,omitzero"`
+
+	stacks map[uint32]uint64 // packets by observation.stack
 }
+
+// A Stack is a stack of the kernel.
+type Stack struct {
+	Packets uint64   `json:"packets"` // that were seen with it
+	Frames  []string `json:"frames"`  // function and offset, the innermost first
+}
+
+// mostStacks is how many stacks of one cause are told.
+const mostStacks = 4
 
 // A CauseTotal is one cause over all flows.
 type CauseTotal struct {
@@ -80,12 +98,30 @@ func (s *Summary) judge(all observations, hooks []Hook) {
 	if s.Causes == nil {
 		s.Causes = []CauseTotal{}
 	}
+	for i := range s.Flows {
+		for j := range s.Flows[i].Causes {
+			s.Flows[i].Causes[j].show(all.stacks)
+		}
+	}
 	if of := all.sampled; of.windows > 0 {
 		s.Exact = false
 		s.SampleEvery = of.every(time.Duration(s.DurationNS))
 	}
 	s.LostEvents = all.losses.Sockets + all.losses.Counters
 	s.Incomplete = append(all.sampled.incomplete(time.Duration(s.DurationNS)), incomplete(all.losses, s.Tier, hooks)...)
+}
+
+// show names what the stacks of a cause are of.
+func (c *Cause) show(frames map[uint32][]string) {
+	for id, n := range c.stacks {
+		if len(frames[id]) > 0 {
+			c.Stack = append(c.Stack, Stack{Packets: n, Frames: frames[id]})
+		}
+	}
+	slices.SortFunc(c.Stack, func(a, b Stack) int {
+		return cmp.Or(cmp.Compare(b.Packets, a.Packets), slices.Compare(a.Frames, b.Frames))
+	})
+	c.Stack = c.Stack[:min(len(c.Stack), mostStacks)]
 }
 
 // incomplete says what is missing from the figures.
@@ -102,6 +138,7 @@ func incomplete(l Losses, tier Tier, hooks []Hook) []string {
 	}{
 		{l.Sockets, "sends of sockets for which there was no room"},
 		{l.Counters, "observations for which there was no room"},
+		{l.Stacks, "stacks for which there was no room"},
 		{l.Bases, "connections for which there was no room between samples"},
 		{l.Unparsed, "packets whose headers were not understood"},
 		{l.Frags, "packets of more fragments than are looked at"},

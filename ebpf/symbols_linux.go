@@ -79,21 +79,40 @@ func addressesOf(names ...string) (map[string]uint64, error) {
 // functionsAt returns the names of the functions that the addresses lie in,
 // without what the compiler has added to them.
 func functionsAt(addresses []uint64) (map[uint64]string, error) {
-	names := make(map[uint64]string, len(addresses))
-	if len(addresses) == 0 {
-		return names, nil
+	found, err := nearest(addresses)
+	names := make(map[uint64]string, len(found))
+	for at, s := range found {
+		names[at] = string(plainName([]byte(s.name)))
 	}
-	nearest := make(map[uint64]uint64, len(addresses))
+	return names, err
+}
+
+// nearest returns for each address the last symbol that is not behind it.
+func nearest(addresses []uint64) (map[uint64]symbol, error) {
+	found := make(map[uint64]symbol, len(addresses))
+	if len(addresses) == 0 {
+		return found, nil
+	}
+	addresses = slices.Clone(addresses)
+	slices.Sort(addresses)
+	addresses = slices.Compact(addresses)
+	last := make([]symbol, len(addresses)) // of those behind the address before
 	_, err := symbols(func(name []byte, at uint64) bool {
-		for _, a := range addresses {
-			if at <= a && at >= nearest[a] && at != 0 {
-				nearest[a] = at
-				names[a] = string(plainName(name))
-			}
+		i, _ := slices.BinarySearch(addresses, at)
+		if i < len(addresses) && at != 0 && at >= last[i].address {
+			last[i] = symbol{at, string(name)}
 		}
 		return false
 	})
-	return names, err
+	for i, a := range addresses {
+		if i > 0 && last[i].name == "" {
+			last[i] = last[i-1]
+		}
+		if last[i].name != "" {
+			found[a] = last[i]
+		}
+	}
+	return found, err
 }
 
 // plainName is the name of a function in the source: gcc appends .isra.0,

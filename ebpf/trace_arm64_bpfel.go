@@ -65,6 +65,8 @@ type traceCounterKey struct {
 	Class    traceClass
 	Was      traceClass
 	Netns    uint32
+	Stack    uint32
+	Unused   uint32
 }
 
 type traceDevice struct {
@@ -153,6 +155,7 @@ type traceLosses struct {
 	Unparsed   uint64
 	Frags      uint64
 	Bases      uint64
+	Stacks     uint64
 }
 
 type traceLowerKey struct {
@@ -179,12 +182,14 @@ type tracePacket struct {
 	Lent     uint32
 	Counted  uint32
 	Events   uint32
+	Stack    uint32
 	Flags    uint8
 	Frags    uint8
 	Gso      uint8
 	Protocol uint8
 	Kind     uint8
 	Unused   [3]uint8
+	_        [4]byte
 	Frag     [32]struct {
 		_      structs.HostLayout
 		Page   uint64
@@ -275,6 +280,7 @@ const (
 	traceMapProcesses             = "processes"
 	traceMapScratch               = "scratch"
 	traceMapSockets               = "sockets"
+	traceMapStacks                = "stacks"
 	traceMapSubmitted             = "submitted"
 	traceProgConsumeSkb           = "consume_skb"
 	traceProgInetSockSetState     = "inet_sock_set_state"
@@ -300,6 +306,7 @@ const (
 	traceVarCodeUserSteal         = "code_user_steal"
 	traceVarCodeWrittenRelease    = "code_written_release"
 	traceVarIterBvec              = "iter_bvec"
+	traceVarKeepStacks            = "keep_stacks"
 	traceVarOnlyCgroup            = "only_cgroup"
 	traceVarOnlyDevice            = "only_device"
 	traceVarOnlyProcesses         = "only_processes"
@@ -380,6 +387,7 @@ type traceMapSpecs struct {
 	Processes *ebpf.MapSpec `ebpf:"processes"`
 	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
 	Sockets   *ebpf.MapSpec `ebpf:"sockets"`
+	Stacks    *ebpf.MapSpec `ebpf:"stacks"`
 	Submitted *ebpf.MapSpec `ebpf:"submitted"`
 }
 
@@ -395,6 +403,7 @@ type traceVariableSpecs struct {
 	CodeUserSteal      *ebpf.VariableSpec `ebpf:"code_user_steal"`
 	CodeWrittenRelease *ebpf.VariableSpec `ebpf:"code_written_release"`
 	IterBvec           *ebpf.VariableSpec `ebpf:"iter_bvec"`
+	KeepStacks         *ebpf.VariableSpec `ebpf:"keep_stacks"`
 	OnlyCgroup         *ebpf.VariableSpec `ebpf:"only_cgroup"`
 	OnlyDevice         *ebpf.VariableSpec `ebpf:"only_device"`
 	OnlyProcesses      *ebpf.VariableSpec `ebpf:"only_processes"`
@@ -431,6 +440,7 @@ type traceMaps struct {
 	Processes *ebpf.Map `ebpf:"processes"`
 	Scratch   *ebpf.Map `ebpf:"scratch"`
 	Sockets   *ebpf.Map `ebpf:"sockets"`
+	Stacks    *ebpf.Map `ebpf:"stacks"`
 	Submitted *ebpf.Map `ebpf:"submitted"`
 }
 
@@ -446,6 +456,7 @@ func (m *traceMaps) Close() error {
 		m.Processes,
 		m.Scratch,
 		m.Sockets,
+		m.Stacks,
 		m.Submitted,
 	)
 }
@@ -462,6 +473,7 @@ type traceVariables struct {
 	CodeUserSteal      *ebpf.Variable `ebpf:"code_user_steal"`
 	CodeWrittenRelease *ebpf.Variable `ebpf:"code_written_release"`
 	IterBvec           *ebpf.Variable `ebpf:"iter_bvec"`
+	KeepStacks         *ebpf.Variable `ebpf:"keep_stacks"`
 	OnlyCgroup         *ebpf.Variable `ebpf:"only_cgroup"`
 	OnlyDevice         *ebpf.Variable `ebpf:"only_device"`
 	OnlyProcesses      *ebpf.Variable `ebpf:"only_processes"`

@@ -24,6 +24,7 @@ typedef _Bool bool;
 #define BPF_MAP_TYPE_HASH 1
 #define BPF_MAP_TYPE_ARRAY 2
 #define BPF_MAP_TYPE_PERCPU_ARRAY 6
+#define BPF_MAP_TYPE_STACK_TRACE 7
 #define BPF_MAP_TYPE_LRU_HASH 9
 
 #define BPF_F_NO_PREALLOC 1
@@ -38,6 +39,7 @@ static u64 (*const ktime_get_ns)(void) = (void *)5;
 static u32 (*const get_smp_processor_id)(void) = (void *)8;
 static u64 (*const get_current_pid_tgid)(void) = (void *)14;
 static long (*const get_current_comm)(void *to, u32 size) = (void *)16;
+static long (*const get_stackid)(void *ctx, void *map, u64 flags) = (void *)27;
 static long (*const probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static long (*const probe_read_kernel_str)(void *to, u32 size, const void *from) = (void *)115;
 static struct task_struct *(*const get_current_task_btf)(void) = (void *)158; // Linux 5.11

@@ -88,6 +88,7 @@ struct counter_key {
 	enum class class;
 	enum class was; // the class when it entered its first device
 	u32 netns;	 // of the device
+	u32 stack, unused; // one more than the number of the stack, if it was kept
 };
 
 struct counter {
@@ -193,6 +194,7 @@ struct packet {
 	u32 device, netns, evidence;
 	u32 at, from, left, lent, counted; // of walk: where it is, and what it has found
 	u32 events;			   // how often it was used
+	u32 stack;			   // see counter_key
 	u8 flags, frags, gso, protocol;
 	u8 kind, unused[3];
 	struct frag frag[FRAG_ROOM];
@@ -202,7 +204,7 @@ struct packet {
 
 // losses are what could not be counted.
 struct losses {
-	u64 sockets, counters, flights_in, flights_out, unparsed, frags, bases;
+	u64 sockets, counters, flights_in, flights_out, unparsed, frags, bases, stacks;
 };
 
 struct {
@@ -281,6 +283,17 @@ struct {
 	MAP_TYPE(value, u32);
 } submitted SEC(".maps");
 
+#define STACK_DEPTH 48
+
+// Stacks of the kernel, where payload was met that had been copied. Made smaller
+// where none are wanted.
+struct {
+	MAP_SIZE(type, BPF_MAP_TYPE_STACK_TRACE);
+	MAP_SIZE(max_entries, 4096);
+	MAP_TYPE(key, u32);
+	MAP_SIZE(value_size, STACK_DEPTH * 8);
+} stacks SEC(".maps");
+
 // Processes to look at, if any.
 struct {
 	MAP_SIZE(type, BPF_MAP_TYPE_HASH);
@@ -315,6 +328,7 @@ volatile const u32 iter_bvec;		  // ITER_BVEC, enum iter_type
 volatile const u32 only_processes;	  // look at those in the map alone
 volatile const u64 only_cgroup;
 volatile const u32 only_device;
+volatile const u32 keep_stacks;
 
 // The number of the window in which the tracer looks. Odd windows are samples;
 // between even ones, the first is 0, nothing is missed but at their edges.
@@ -340,6 +354,20 @@ INLINE struct losses *losses(void)
 		if (losses_)                                                                    \
 			losses_->what++;                                                        \
 	} while (0)
+
+// keep_stack keeps where the kernel is, if that is wanted, and returns what a
+// counter_key has of it.
+INLINE u32 keep_stack(void *ctx)
+{
+	if (!keep_stacks)
+		return 0;
+	long id = get_stackid(ctx, &stacks, 0);
+	if (id < 0) {
+		LOSE(stacks);
+		return 0;
+	}
+	return id + 1;
+}
 
 INLINE void count(const struct counter_key *key, u64 bytes, u64 lent)
 {

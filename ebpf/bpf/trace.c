@@ -2,7 +2,7 @@
 // driver, and on where it stays on this machine, and counts which memory it lies
 // in at each place. Nothing here decides; nothing here is counted twice.
 
-#include "packet.h"
+#include "flight.h"
 #include "sample.h"
 
 char gpl[] SEC("license") = "GPL"; // the helpers that read the kernel ask for it
@@ -18,6 +18,8 @@ INLINE void flush(struct packet *p, struct socket_state *s, u8 kind)
 		.api = piece->api, .class = piece->class, .was = piece->was,
 		.evidence = p->evidence | piece->source,
 	};
+	if (keep_stacks && (is_copied(piece->class) || key.evidence & SEEN_TAP))
+		key.stack = p->stack;
 	if (window & 1)
 		key.evidence |= SEEN_SAMPLED;
 	if (piece->flags & RUN_GSO)
@@ -167,66 +169,6 @@ INLINE u32 walk(struct packet *p, struct socket_state *s, u8 kind, u32 *edge)
 	return p->lent;
 }
 
-// is_flight says whether a packet is the one that a flight was made for. Packets
-// that are merged into others are freed without a trace, and what was theirs is
-// the next one's: an acknowledgement's, say.
-INLINE bool is_flight(const struct flight *f, const struct sk_buff *skb)
-{
-	return skb->len >= f->payload && (is_mark(skb, skb->transport_header, f) || is_mark(skb, skb->inner_transport_header, f));
-}
-
-INLINE struct flight *flight_of(const struct sk_buff *skb)
-{
-	u64 key = (u64)skb;
-	struct flight *f = map_lookup(&flights, &key);
-	if (f && !is_flight(f, skb)) {
-		map_delete(&flights, &key);
-		LOSE(flights_out);
-		return NULL;
-	}
-	return f;
-}
-
-INLINE void count_flight(const struct flight *f, u32 device, u32 netns, u32 met, u8 class, u64 where)
-{
-	struct counter_key key = {
-		.socket = f->id, .where = where, .device = device, .netns = netns, .kind = KIND_AFTER,
-		.api = f->api, .class = class, .was = f->class, .evidence = f->evidence | met};
-	count(&key, f->bytes, f->lent_bytes);
-}
-
-// class_now is the class of the payload of a packet under way. Of pages that were
-// lent with a notice it is enough to know whether the notice is still to be
-// given: making them private, and making the packet linear, gives it. Of others
-// the first page stands for all.
-INLINE u8 class_now(const struct flight *f, const struct sk_buff *skb)
-{
-	if (!skb->data_len)
-		return CLASS_LINEAR;
-	struct skb_shared_info *shared = (void *)((u64)skb->head + skb->end);
-	if (f->evidence & SEEN_LENT && f->lent_bytes)
-		return READ(shared, flags) & SKBFL_ZEROCOPY_ENABLE ? CLASS_USER : CLASS_KERNEL;
-	if (!READ(shared, nr_frags))
-		return CLASS_UNKNOWN;
-	u64 page = 0;
-	probe_read_kernel(&page, sizeof(page), &shared->frags);
-	return class_of(page);
-}
-
-INLINE void met(const struct sk_buff *skb, u32 what, u64 where, bool last)
-{
-	struct flight *f = flight_of(skb);
-	if (!f)
-		return;
-	u32 device = f->ingress ? f->ingress : f->device;
-	count_flight(f, device, f->netns, what, class_now(f, skb), where);
-	if (last) {
-		u64 key = (u64)skb;
-		map_delete(&flights, &key);
-		LOSE(flights_out);
-	}
-}
-
 // ---- the send call
 
 INLINE void ask(struct socket_state *s, struct sock *sk, u32 seq, const struct call *call, u8 api)
@@ -349,7 +291,7 @@ int net_dev_queue(u64 *args)
 	u32 device = skb->dev->ifindex;
 	if (f && !sk) { // forwarded, or handed down by a tunnel
 		f->met = MET_QUEUE >> 16;
-		count_flight(f, device, skb->dev->nd_net.net->ns.inum, MET_QUEUE, class_now(f, skb), 0);
+		count_flight(args, f, device, skb->dev->nd_net.net->ns.inum, MET_QUEUE, class_now(f, skb), 0);
 		return 0;
 	}
 	if (!sk || !full_socket(sk))
@@ -405,6 +347,7 @@ int net_dev_queue(u64 *args)
 	if (protocol == IPPROTO_TCP)
 		keep &= ~SEEN_PARTIAL; // TCP leaves it to the device always
 	p->evidence = keep | device_evidence(skb->dev, p->flags & PACKET_V6);
+	p->stack = keep_stack(args);
 	walk(p, s, KIND_QUEUED, edge);
 	return 0;
 }
@@ -447,6 +390,7 @@ int net_dev_start_xmit(u64 *args)
 	p->evidence |= device_evidence(dev, p->flags & PACKET_V6);
 	if (p->evidence & SEEN_LENT && device_tapped(dev, 1))
 		p->evidence |= SEEN_TAP;
+	p->stack = keep_stack(args);
 	if (p->device == s->device) {
 		u32 lent = walk(p, s, KIND_DOOR, &s->door);
 		take_off(p, s, key, lent);
@@ -468,73 +412,6 @@ int net_dev_start_xmit(u64 *args)
 		take_off(p, s, key, lent); // a segment of what came from above
 	else if (!p->data_len)
 		f->lent_bytes = 0;
-	return 0;
-}
-
-SEC("tp_btf/netif_receive_skb")
-int netif_receive_skb(u64 *args)
-{
-	struct sk_buff *skb = (void *)args[0];
-	struct flight *f = flight_of(skb);
-	if (!f)
-		return 0;
-	struct net_device *dev = skb->dev;
-	if (!f->ingress)
-		note_device(dev);
-	f->ingress = dev->ifindex;
-	f->netns = dev->nd_net.net->ns.inum;
-	f->evidence |= SEEN_RECEIVED;
-	if (dev->xdp_prog)
-		f->evidence |= SEEN_XDP;
-	if (f->evidence & SEEN_LENT && device_tapped(dev, 0))
-		f->evidence |= SEEN_TAP_IN;
-	return 0;
-}
-
-// ---- what becomes of packets that stay on this machine
-
-SEC("tp_btf/tcp_probe")
-int tcp_probe(u64 *args)
-{
-	struct sk_buff *skb = (void *)args[1];
-	struct flight *f = flight_of(skb);
-	if (!f)
-		return 0;
-	// Packets that come while the receiver holds its socket are merged, and so
-	// are those that come in bursts: the others are gone without a trace.
-	u8 offset = 0;
-	probe_read_kernel(&offset, sizeof(offset), skb->data + 12);
-	u32 header = (offset >> 4) * 4, len = skb->len, payload = len > header ? len - header : 0;
-	if (payload > f->payload && f->bytes) {
-		u32 more = payload - f->payload;
-		struct counter_key absorbed = {.socket = f->id, .kind = KIND_ABSORBED, .api = f->api, .evidence = f->evidence & SEEN_SAMPLED};
-		count(&absorbed, more, 0);
-		f->bytes += more;
-		if (f->lent_bytes)
-			f->lent_bytes += more;
-	}
-	met(skb, MET_SOCKET, 0, 1);
-	return 0;
-}
-
-SEC("tp_btf/skb_copy_datagram_iovec")
-int skb_copy_datagram_iovec(u64 *args)
-{
-	met((void *)args[0], MET_READER, 0, 1);
-	return 0;
-}
-
-SEC("tp_btf/consume_skb")
-int consume_skb(u64 *args)
-{
-	met((void *)args[0], MET_FREED, args[1], 1);
-	return 0;
-}
-
-SEC("tp_btf/kfree_skb")
-int kfree_skb(u64 *args)
-{
-	met((void *)args[0], MET_DROPPED, args[1], 1);
 	return 0;
 }
 
