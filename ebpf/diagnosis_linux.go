@@ -1,12 +1,289 @@
 package ebpf
 
+import (
+	"context"
+	"debug/buildinfo"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/zcprobe/zcprobe/internal/sys"
+	"github.com/zcprobe/zcprobe/probe"
+)
+
+// Where calls are not looked at all the time, they are for callWindow in each
+// callPeriod: to look at them slows down every call of every process.
+const (
+	callWindow = 20 * time.Millisecond
+	callPeriod = 500 * time.Millisecond
+)
+
+// tapsAge is how long what is known of packet sockets is believed.
+const tapsAge = 5 * time.Second
+
 // diagnosis looks at what programs ask for, beside a tier that looks at what the
 // kernel does.
-type diagnosis struct{}
+type diagnosis struct {
+	options Options
+	tier    Tier
+	hooks   *callHooks // nil: calls are not looked at
+	blind   []string   // why not, and what else is not seen
 
-func diagnose(Options, Tier) *diagnosis { return &diagnosis{} }
+	stop context.CancelFunc
+	done chan struct{}
+
+	mu      sync.Mutex
+	watch   socketWatch
+	looked  time.Duration // at calls
+	since   time.Time     // that they are looked at now; zero if they are not
+	failure error         // the last one
+	taps    map[int]tapsSeen
+	built   map[int]string // versions of Go, by process; "" for others
+}
+
+type tapsSeen struct {
+	at   time.Time
+	taps []probe.TapReport
+	err  error
+}
+
+// diagnose starts a diagnosis. That it cannot be made is no error of the tracer,
+// but said in each summary.
+func diagnose(o Options, tier Tier) *diagnosis {
+	ctx, stop := context.WithCancel(context.Background())
+	d := &diagnosis{options: o, tier: tier, stop: stop, done: make(chan struct{}), taps: map[int]tapsSeen{}, built: map[int]string{}}
+	if tier == TierNone {
+		close(d.done)
+		return d
+	}
+	hooks, err := hookCalls(o)
+	if err != nil {
+		d.blind = append(d.blind, fmt.Sprintf("calls of programs were not looked at: %v", err))
+		close(d.done)
+		return d
+	}
+	d.hooks, d.blind = hooks, append(d.blind, hooks.blind...)
+	d.beat(true)
+	go func() {
+		defer close(d.done)
+		d.run(ctx)
+	}()
+	return d
+}
+
+// run looks again and again.
+func (d *diagnosis) run(ctx context.Context) {
+	window := time.NewTimer(callWindow)
+	defer window.Stop()
+	open := true
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-window.C:
+		}
+		if d.options.Exact {
+			d.beat(false)
+			window.Reset(callPeriod)
+			continue
+		}
+		if open {
+			d.unlook()
+			// Not always at the same time after the last one: what a program does
+			// in a rhythm would be seen always, or never.
+			window.Reset(callPeriod/2 + rand.N(callPeriod) - callWindow)
+		} else {
+			d.beat(true)
+			window.Reset(callWindow)
+		}
+		open = !open
+	}
+}
+
+// beat reads the sockets, and begins to look at calls.
+func (d *diagnosis) beat(look bool) {
+	now, err := d.hooks.sockets()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil {
+		d.failure = err
+	}
+	d.watch.see(now, time.Now())
+	if calls, _, err := d.hooks.counts(); err == nil {
+		d.learn(calls)
+	}
+	if !look {
+		return
+	}
+	if err := d.hooks.look(); err != nil {
+		d.failure = err
+		return
+	}
+	d.since = time.Now()
+}
+
+func (d *diagnosis) unlook() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.hooks.unlook(); err != nil {
+		d.failure = err
+	}
+	d.looked += time.Since(d.since)
+	d.since = time.Time{}
+}
+
+func (d *diagnosis) close() error {
+	d.stop()
+	<-d.done
+	if d.hooks == nil {
+		return nil
+	}
+	h := d.hooks
+	d.hooks = nil
+	return h.close()
+}
 
 // add puts what was diagnosed into a summary.
-func (d *diagnosis) add(*Summary) {}
+func (d *diagnosis) add(s *Summary, sockets []socketNow) {
+	f := diagnosisFacts{flows: s.Flows, tier: d.tier}
+	s.Incomplete = append(s.Incomplete, d.blind...)
+	d.mu.Lock()
+	if d.hooks != nil {
+		if err := d.read(&f); err != nil {
+			s.Incomplete = append(s.Incomplete, fmt.Sprintf("what was seen of calls could not be read: %v", err))
+		}
+	} else {
+		d.watch.see(sockets, time.Now())
+	}
+	f.sockets = d.watch.all()
+	looked := d.looked
+	if !d.since.IsZero() {
+		looked += time.Since(d.since)
+	}
+	if d.failure != nil {
+		s.Incomplete = append(s.Incomplete, fmt.Sprintf("calls were not looked at all the time: %v", d.failure))
+	}
+	d.mu.Unlock()
+	s.CallsWatchedNS = looked.Nanoseconds()
+	f.keep(d.options)
+	f.optmemMax = optmemMax()
+	f.taps, f.tapsErr = d.tapsOf(f.flows, f.sockets)
+	s.Completions = completionTotals(&f)
+	advice, gaps := advise(&f)
+	s.Advice = append(s.Advice, advice...)
+	s.Incomplete = append(s.Incomplete, gaps...)
+	if d.hooks != nil && !d.options.Exact {
+		s.Incomplete = append(s.Incomplete, fmt.Sprintf("calls of programs were looked at for %v of %v: what is rare, or done once, may be missing from the advice",
+			looked.Round(time.Millisecond), time.Duration(s.DurationNS).Round(time.Millisecond)))
+	}
+}
 
-func (d *diagnosis) close() error { return nil }
+// read reads what the kernel has counted, and sockets once more.
+func (d *diagnosis) read(f *diagnosisFacts) (err error) {
+	if f.calls, f.latencies, err = d.hooks.counts(); err != nil {
+		return err
+	}
+	d.learn(f.calls)
+	f.goVersion = maps.Clone(d.built)
+	if f.uncounted, err = d.hooks.uncounted(); err != nil {
+		return err
+	}
+	now, err := d.hooks.sockets()
+	if err == nil {
+		d.watch.see(now, time.Now())
+	}
+	return err
+}
+
+// tapsOf finds who captures what processes send, where that matters.
+func (d *diagnosis) tapsOf(flows []Flow, sockets []watchedSocket) (map[int][]probe.TapReport, error) {
+	var pids []int
+	for _, f := range flows {
+		if slices.ContainsFunc(f.Causes, func(c Cause) bool { return c.ID == "packet-tap" }) {
+			pids = append(pids, f.PID)
+		}
+	}
+	if d.tier == TierNone {
+		for _, s := range sockets {
+			pids = append(pids, s.PID)
+		}
+	}
+	slices.Sort(pids)
+	pids = slices.Compact(pids)
+	const most = 16 // each has to be looked for in all of /proc
+	out := map[int][]probe.TapReport{}
+	var errs []error
+	for _, pid := range pids[:min(len(pids), most)] {
+		seen, ok := d.taps[pid]
+		if !ok || time.Since(seen.at) > tapsAge {
+			taps, err := probe.CollectTaps(context.Background(), pid)
+			if errors.Is(err, fs.ErrNotExist) && len(seen.taps) > 0 {
+				taps, err = seen.taps, nil // the process has ended
+			}
+			seen = tapsSeen{at: time.Now(), taps: taps, err: err}
+			d.taps[pid] = seen
+		}
+		out[pid] = seen.taps
+		if seen.err != nil {
+			errs = append(errs, seen.err)
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// learn finds out, of each process that copies itself, which version of Go
+// built it, while it is there.
+func (d *diagnosis) learn(calls []callCount) {
+	for _, c := range calls {
+		if _, known := d.built[c.pid]; known || c.pattern != patternLoop {
+			continue
+		}
+		d.built[c.pid] = ""
+		if info, err := buildinfo.ReadFile(fmt.Sprintf("/proc/%d/exe", c.pid)); err == nil {
+			d.built[c.pid] = info.GoVersion
+		}
+	}
+}
+
+// optmemMax returns net.core.optmem_max, 0 if it cannot be read.
+func optmemMax() uint64 {
+	raw, err := os.ReadFile("/proc/sys/net/core/optmem_max")
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func callName(number uint32) string {
+	switch int(number) {
+	case sys.CallWrite:
+		return "write"
+	case sys.CallWritev:
+		return "writev"
+	case sys.CallSendto:
+		return "sendto"
+	case sys.CallSendmsg:
+		return "sendmsg"
+	case sys.CallSendmmsg:
+		return "sendmmsg"
+	case sys.CallSendfile:
+		return "sendfile"
+	case sys.CallSplice:
+		return "splice"
+	case sys.CallCopyFileRange:
+		return "copy_file_range"
+	}
+	return fmt.Sprintf("system call %d", number)
+}

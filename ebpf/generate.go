@@ -5,3 +5,4 @@ package ebpf
 // llvm-14). TestGenerated builds them again and compares.
 //
 //go:generate go tool bpf2go -cc clang-14 -strip llvm-strip-14 -target amd64,arm64 -tags linux -cflags "-mcpu=v2 -nostdinc -Wall -Wextra -Werror" -type api -type class -type kind -type evidence -type counter_key -type counter -type socket_state -type socket_facts -type flight -type losses -type device_key -type device -type base -type packet trace bpf/trace.c
+//go:generate go tool bpf2go -cc clang-14 -strip llvm-strip-14 -target amd64,arm64 -tags linux -cflags "-mcpu=v2 -nostdinc -Wall -Wextra -Werror" -type pattern -type party_kind -type call_key -type call_count -type latency -type socket_now calls bpf/calls.c

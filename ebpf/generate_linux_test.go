@@ -24,27 +24,35 @@ func TestGenerated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, line, ok := strings.Cut(string(source), "//go:generate ")
-	if !ok {
+	directives := strings.Split(string(source), "//go:generate ")[1:]
+	if len(directives) == 0 {
 		t.Fatal("generate.go has no directive")
 	}
-	args := words(strings.TrimSpace(line))
-	dir := t.TempDir()
+	for _, line := range directives {
+		line, _, _ = strings.Cut(line, "\n")
+		checkGenerated(t, words(line))
+	}
+}
+
+// checkGenerated runs one directive, whose last words are a name and a source.
+func checkGenerated(t *testing.T, args []string) {
+	t.Helper()
+	dir, stem := t.TempDir(), args[len(args)-2]
 	args = append(args[1:3:3], append([]string{"-output-dir", dir, "-go-package", "ebpf"}, args[3:]...)...)
 	if out, err := exec.Command(testenv.Tool(t, "go"), args...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, name := range []string{"trace_x86_bpfel.go", "trace_x86_bpfel.o", "trace_arm64_bpfel.go", "trace_arm64_bpfel.o"} {
-		want, err := os.ReadFile(filepath.Join(dir, name))
+	for _, suffix := range []string{"_x86_bpfel.go", "_x86_bpfel.o", "_arm64_bpfel.go", "_arm64_bpfel.o"} {
+		want, err := os.ReadFile(filepath.Join(dir, stem+suffix))
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := os.ReadFile(name)
+		got, err := os.ReadFile(stem + suffix)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(got, want) {
-			t.Errorf("%s is not what its source makes: run go generate ./ebpf", name)
+			t.Errorf("%s is not what its source makes: run go generate ./ebpf", stem+suffix)
 		}
 	}
 }
@@ -118,6 +126,35 @@ func TestNumbers(t *testing.T) {
 		{"met queue", uint32(traceEvidenceMET_QUEUE), uint32(metQueue)},
 		{"sampled", uint32(traceEvidenceSEEN_SAMPLED), uint32(seenSampled)},
 		{"met mask", uint32(traceEvidenceMET_MASK), uint32(metMask)},
+	} {
+		if c.kernel != c.us {
+			t.Errorf("%s is %d in the kernel, %d here", c.name, c.kernel, c.us)
+		}
+	}
+}
+
+// TestCallNumbers does the same for diagnosis.
+func TestCallNumbers(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		kernel, us uint32
+	}{
+		{"loop", uint32(callsPatternPATTERN_LOOP), uint32(patternLoop)},
+		{"refused", uint32(callsPatternPATTERN_REFUSED), uint32(patternRefused)},
+		{"fell back", uint32(callsPatternPATTERN_FELL_BACK), uint32(patternFellBack)},
+		{"zerocopy", uint32(callsPatternPATTERN_ZEROCOPY), uint32(patternZeroCopy)},
+		{"no option", uint32(callsPatternPATTERN_NO_OPTION), uint32(patternNoOption)},
+		{"no buffers", uint32(callsPatternPATTERN_NO_BUFFERS), uint32(patternNoBuffers)},
+		{"no pages", uint32(callsPatternPATTERN_NO_PAGES), uint32(patternNoPages)},
+		{"header", uint32(callsPatternPATTERN_HEADER), uint32(patternHeader)},
+		{"splice", uint32(callsPatternPATTERN_SPLICE), uint32(patternSplice)},
+		{"send pages", uint32(callsPatternPATTERN_SEND_PAGES), uint32(patternSendPages)},
+		{"other", uint32(callsPartyKindPARTY_OTHER), uint32(partyOther)},
+		{"file", uint32(callsPartyKindPARTY_FILE), uint32(partyFile)},
+		{"pipe", uint32(callsPartyKindPARTY_PIPE), uint32(partyPipe)},
+		{"tcp", uint32(callsPartyKindPARTY_TCP), uint32(partyTCP)},
+		{"udp", uint32(callsPartyKindPARTY_UDP), uint32(partyUDP)},
+		{"unix", uint32(callsPartyKindPARTY_UNIX), uint32(partyUnix)},
 	} {
 		if c.kernel != c.us {
 			t.Errorf("%s is %d in the kernel, %d here", c.name, c.kernel, c.us)

@@ -188,6 +188,7 @@ type observations struct {
 	losses  Losses
 	sampled sampling
 	stacks  map[uint32][]string // by observation.stack: functions, the innermost first
+	now     []socketNow         // sockets as they are, in the tier without BPF
 }
 
 // sampling is how much of the time was looked at.

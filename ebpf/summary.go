@@ -26,6 +26,11 @@ type Summary struct {
 	Flows       []Flow       `json:"flows"`      // by copied bytes, most first
 	Causes      []CauseTotal `json:"causes"`     // by bytes, most first
 	Advice      []Advice     `json:"advice"`
+
+	// CallsWatchedNS is for how long calls of programs were looked at, which is
+	// what most of Advice is from. Of what they did otherwise nothing is known.
+	CallsWatchedNS int64         `json:"calls_watched_ns"`
+	Completions    []Completions `json:"completions"` // of MSG_ZEROCOPY
 }
 
 // A Flow is what one socket sent by one API. Bytes are those that the kernel

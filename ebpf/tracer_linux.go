@@ -84,7 +84,7 @@ func (t *Tracer) Summary() (*Summary, error) {
 		DurationNS: time.Since(t.start).Nanoseconds(), Advice: []Advice{},
 	}
 	s.judge(all, t.hooks)
-	t.calls.add(s)
+	t.calls.add(s, all.now)
 	return s, nil
 }
 

@@ -1,0 +1,227 @@
+package ebpf
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
+)
+
+// callHooks is what diagnosis has in the kernel.
+type callHooks struct {
+	maps   callsMaps
+	loaded *ebpf.Collection
+	links  []link.Link // there all the time
+	calls  link.Link   // of sys_exit, while it is attached
+	each   *link.Iter  // of sockets
+	blind  []string    // what this kernel has no hook for, a sentence each
+}
+
+// hookCalls loads the programs. None looks at calls yet.
+func hookCalls(o Options) (*callHooks, error) {
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("lift RLIMIT_MEMLOCK: %w", translate(err))
+	}
+	kernel, err := btf.LoadKernelSpec()
+	if err != nil {
+		return nil, fmt.Errorf("type information of the kernel: %w", translate(err))
+	}
+	spec, err := loadCalls()
+	if err != nil {
+		return nil, fmt.Errorf("programs: %w", err)
+	}
+	h := &callHooks{}
+	var typedef *btf.Typedef
+	if kernel.TypeByName("btf_trace_inet_sk_error_report", &typedef) != nil {
+		delete(spec.Programs, "inet_sk_error_report")
+		h.blind = append(h.blind, "how long completions take: the kernel has no tracepoint inet_sk_error_report (Linux 5.15)")
+	}
+	if err := setCalls(spec, kernel, o); err != nil {
+		return nil, err
+	}
+	if h.loaded, err = ebpf.NewCollection(spec); err != nil {
+		return nil, fmt.Errorf("load programs: %w", translate(err))
+	}
+	if err := h.attach(o); err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	return h, nil
+}
+
+func setCalls(spec *ebpf.CollectionSpec, kernel *btf.Spec, o Options) error {
+	bit, err := enumValue(kernel, "sock_flags", "SOCK_ZEROCOPY")
+	if err != nil {
+		return err
+	}
+	for name, value := range map[string]any{
+		"bit_so_zerocopy": bit,
+		"only_processes":  uint32(min(len(o.Processes), 1)),
+		"only_cgroup":     o.Cgroup,
+		"tracer":          uint32(os.Getpid()),
+		"small_send":      uint64(smallSend),
+		"small_splice":    uint64(smallSplice),
+	} {
+		v := spec.Variables[name]
+		if v == nil {
+			return fmt.Errorf("programs have no variable %s", name)
+		}
+		if err := v.Set(value); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (h *callHooks) attach(o Options) error {
+	if err := h.loaded.Assign(&h.maps); err != nil {
+		return fmt.Errorf("programs: %w", err)
+	}
+	for _, pid := range o.Processes {
+		if err := h.maps.Processes.Put(uint32(pid), uint32(pid)); err != nil {
+			return fmt.Errorf("look at process %d: %w", pid, err)
+		}
+	}
+	for _, name := range []string{"sched_process_fork", "inet_sk_error_report"} {
+		if h.loaded.Programs[name] == nil || name == "sched_process_fork" && len(o.Processes) == 0 {
+			continue
+		}
+		l, err := h.tracepoint(name)
+		if err != nil {
+			return err
+		}
+		h.links = append(h.links, l)
+	}
+	var err error
+	if h.each, err = link.AttachIter(link.IterOptions{Program: h.loaded.Programs["each_socket"]}); err != nil {
+		return fmt.Errorf("attach to files of tasks: %w", translate(err))
+	}
+	return nil
+}
+
+func (h *callHooks) tracepoint(name string) (link.Link, error) {
+	l, err := link.AttachTracing(link.TracingOptions{Program: h.loaded.Programs[name], AttachType: ebpf.AttachTraceRawTp})
+	if err != nil {
+		return nil, fmt.Errorf("attach to %s: %w", name, translate(err))
+	}
+	return l, nil
+}
+
+// look attaches to the end of every system call, for as long as is told by the
+// next call of unlook.
+func (h *callHooks) look() (err error) {
+	h.calls, err = h.tracepoint("sys_exit")
+	return err
+}
+
+func (h *callHooks) unlook() error {
+	if h.calls == nil {
+		return nil
+	}
+	l := h.calls
+	h.calls = nil
+	return l.Close()
+}
+
+func (h *callHooks) close() error {
+	errs := []error{h.unlook()}
+	for _, l := range h.links {
+		errs = append(errs, l.Close())
+	}
+	if h.each != nil {
+		errs = append(errs, h.each.Close())
+	}
+	if h.loaded != nil {
+		h.loaded.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// counts reads what was seen of calls so far.
+func (h *callHooks) counts() ([]callCount, map[int]latency, error) {
+	var out []callCount
+	var key callsCallKey
+	var c callsCallCount
+	all := h.maps.Calls.Iterate()
+	for all.Next(&key, &c) {
+		out = append(out, callCount{
+			pid: int(key.Tgid), comm: text(c.Comm[:]), pattern: pattern(key.Pattern), call: callName(key.Number),
+			errno: key.Error, source: party(key.Source), target: party(key.Target),
+			calls: c.Calls, bytes: c.Bytes, small: c.Small, inode: c.Inode,
+			optmem: c.Memory, lockedPages: c.Locked, memlock: c.Limit, asked: c.Asked, slots: c.Slots,
+		})
+	}
+	if err := readErr("calls", all); err != nil {
+		return nil, nil, err
+	}
+	latencies := map[int]latency{}
+	var pid uint32
+	var l callsLatency
+	each := h.maps.Latencies.Iterate()
+	for each.Next(&pid, &l) {
+		latencies[int(pid)] = latency{completed: l.Completed, copied: l.Copied, most: time.Duration(l.MostNs), steps: l.Steps[:]}
+	}
+	return out, latencies, readErr("latencies", each)
+}
+
+// uncounted is how many calls there was no room for.
+func (h *callHooks) uncounted() (n uint64, err error) {
+	if err := h.maps.Uncounted.Lookup(uint32(0), &n); err != nil {
+		return 0, fmt.Errorf("read losses: %w", err)
+	}
+	return n, nil
+}
+
+// sockets reads the sockets of the processes looked at, as they are now.
+func (h *callHooks) sockets() ([]socketNow, error) {
+	r, err := h.each.Open()
+	if err != nil {
+		return nil, fmt.Errorf("read sockets: %w", translate(err))
+	}
+	defer r.Close()
+	raw, err := io.ReadAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("read sockets: %w", err)
+	}
+	var s callsSocketNow
+	size := binary.Size(s)
+	out := make([]socketNow, 0, len(raw)/size)
+	seen := map[uint64]bool{}
+	for ; len(raw) >= size; raw = raw[size:] {
+		if err := binary.Read(bytes.NewReader(raw[:size]), binary.NativeEndian, &s); err != nil {
+			return nil, fmt.Errorf("read sockets: %w", err)
+		}
+		if seen[s.Sk] { // by another descriptor
+			continue
+		}
+		seen[s.Sk] = true
+		out = append(out, socketNowOf(&s))
+	}
+	return out, nil
+}
+
+func socketNowOf(s *callsSocketNow) socketNow {
+	facts := socketOf(traceSocketFacts{
+		Inode: s.Inode, Netns: s.Netns, Uid: s.Uid, Tgid: s.Tgid, Family: s.Family, Protocol: s.Protocol,
+		LocalPort: s.LocalPort, RemotePort: s.RemotePort, Local: s.Local, Remote: s.Remote, Comm: [16]uint8(s.Comm),
+	})
+	facts.ID = s.Sk
+	const tcpListen = 10 // TCP_LISTEN, net/tcp_states.h
+	return socketNow{
+		Socket: facts, listens: s.Protocol == 6 && s.State == tcpListen,
+		sent: s.Sent, acked: s.Acked, optmem: uint64(s.Optmem), optmemMax: uint64(s.OptmemMax), queued: uint64(s.Queued),
+		zerocopy: s.Zerocopy != 0, unread: int(s.Unread), ids: s.Known != 0, oldest: s.Oldest, newest: s.Newest, next: s.Next,
+		copied: s.Copied != 0, mtuProbing: int(s.MtuProbing), timestamps: s.Timestamps&sendTimestamps != 0,
+	}
+}
+
+// sendTimestamps are the flags of SO_TIMESTAMPING that ask for one of each send:
+// TX_HARDWARE, TX_SOFTWARE, TX_SCHED, TX_ACK of linux/net_tstamp.h.
+const sendTimestamps = 1 | 2 | 1<<8 | 1<<9
