@@ -55,6 +55,7 @@ func (p party) String() string {
 type callCount struct {
 	pid            int
 	comm           string
+	cgroup         uint64 // 0 unless the trace is about some
 	pattern        pattern
 	call           string // "sendfile"
 	errno          int32

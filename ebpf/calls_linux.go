@@ -22,11 +22,11 @@ type callHooks struct {
 	links  []link.Link // there all the time
 	calls  link.Link   // of sys_exit, while it is attached
 	each   *link.Iter  // of sockets
-	blind  []string    // what this kernel has no hook for, a sentence each
 }
 
-// hookCalls loads the programs. None looks at calls yet.
-func hookCalls(o Options) (*callHooks, error) {
+// hookCalls loads the programs, and says what became of each hook. None looks at
+// calls yet.
+func hookCalls(o Options, hooks []Hook) (*callHooks, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lift RLIMIT_MEMLOCK: %w", translate(err))
 	}
@@ -40,9 +40,8 @@ func hookCalls(o Options) (*callHooks, error) {
 	}
 	h := &callHooks{}
 	var typedef *btf.Typedef
-	if kernel.TypeByName("btf_trace_inet_sk_error_report", &typedef) != nil {
-		delete(spec.Programs, "inet_sk_error_report")
-		h.blind = append(h.blind, "how long completions take: the kernel has no tracepoint inet_sk_error_report (Linux 5.15)")
+	if kernel.TypeByName("btf_trace_"+hookCompletion, &typedef) != nil {
+		delete(spec.Programs, hookCompletion)
 	}
 	if err := setCalls(spec, kernel, o); err != nil {
 		return nil, err
@@ -50,7 +49,7 @@ func hookCalls(o Options) (*callHooks, error) {
 	if h.loaded, err = ebpf.NewCollection(spec); err != nil {
 		return nil, fmt.Errorf("load programs: %w", translate(err))
 	}
-	if err := h.attach(o); err != nil {
+	if err := h.attach(o, hooks); err != nil {
 		return nil, errors.Join(err, h.close())
 	}
 	return h, nil
@@ -64,7 +63,8 @@ func setCalls(spec *ebpf.CollectionSpec, kernel *btf.Spec, o Options) error {
 	for name, value := range map[string]any{
 		"bit_so_zerocopy": bit,
 		"only_processes":  uint32(min(len(o.Processes), 1)),
-		"only_cgroup":     o.Cgroup,
+		"only_cgroup":     o.onlyCgroup(),
+		"by_cgroup":       uint32(min(len(o.Cgroups), 1)),
 		"tracer":          uint32(os.Getpid()),
 		"small_send":      uint64(smallSend),
 		"small_splice":    uint64(smallSplice),
@@ -80,7 +80,7 @@ func setCalls(spec *ebpf.CollectionSpec, kernel *btf.Spec, o Options) error {
 	return nil
 }
 
-func (h *callHooks) attach(o Options) error {
+func (h *callHooks) attach(o Options, hooks []Hook) error {
 	if err := h.loaded.Assign(&h.maps); err != nil {
 		return fmt.Errorf("programs: %w", err)
 	}
@@ -89,19 +89,26 @@ func (h *callHooks) attach(o Options) error {
 			return fmt.Errorf("look at process %d: %w", pid, err)
 		}
 	}
-	for _, name := range []string{"sched_process_fork", "inet_sk_error_report"} {
-		if h.loaded.Programs[name] == nil || name == "sched_process_fork" && len(o.Processes) == 0 {
+	for i := range hooks {
+		hook := &hooks[i]
+		switch {
+		case hook.Err != nil:
 			continue
+		case hook.Name == hookFiles:
+			if h.each, hook.Err = link.AttachIter(link.IterOptions{Program: h.loaded.Programs["each_socket"]}); hook.Err != nil {
+				return fmt.Errorf("attach to files of tasks: %w", translate(hook.Err))
+			}
+		case h.loaded.Programs[hook.Name] == nil:
+			hook.Err = fmt.Errorf("%w: %w", errNoTracepoint, errors.ErrUnsupported)
+			continue
+		case hook.Name != hookCallEnd: // that is attached when it is time
+			l, err := h.tracepoint(hook.Name)
+			if err != nil {
+				return err
+			}
+			h.links = append(h.links, l)
 		}
-		l, err := h.tracepoint(name)
-		if err != nil {
-			return err
-		}
-		h.links = append(h.links, l)
-	}
-	var err error
-	if h.each, err = link.AttachIter(link.IterOptions{Program: h.loaded.Programs["each_socket"]}); err != nil {
-		return fmt.Errorf("attach to files of tasks: %w", translate(err))
+		hook.Attached = true
 	}
 	return nil
 }
@@ -117,7 +124,7 @@ func (h *callHooks) tracepoint(name string) (link.Link, error) {
 // look attaches to the end of every system call, for as long as is told by the
 // next call of unlook.
 func (h *callHooks) look() (err error) {
-	h.calls, err = h.tracepoint("sys_exit")
+	h.calls, err = h.tracepoint(hookCallEnd)
 	return err
 }
 
@@ -152,7 +159,7 @@ func (h *callHooks) counts() ([]callCount, map[int]latency, error) {
 	all := h.maps.Calls.Iterate()
 	for all.Next(&key, &c) {
 		out = append(out, callCount{
-			pid: int(key.Tgid), comm: text(c.Comm[:]), pattern: pattern(key.Pattern), call: callName(key.Number),
+			pid: int(key.Tgid), cgroup: key.Cgroup, comm: text(c.Comm[:]), pattern: pattern(key.Pattern), call: callName(key.Number),
 			errno: key.Error, source: party(key.Source), target: party(key.Target),
 			calls: c.Calls, bytes: c.Bytes, small: c.Small, inode: c.Inode,
 			optmem: c.Memory, lockedPages: c.Locked, memlock: c.Limit, asked: c.Asked, slots: c.Slots,
@@ -209,7 +216,7 @@ func (h *callHooks) sockets() ([]socketNow, error) {
 
 func socketNowOf(s *callsSocketNow) socketNow {
 	facts := socketOf(traceSocketFacts{
-		Inode: s.Inode, Netns: s.Netns, Uid: s.Uid, Tgid: s.Tgid, Family: s.Family, Protocol: s.Protocol,
+		Inode: s.Inode, Cgroup: s.Cgroup, Netns: s.Netns, Uid: s.Uid, Tgid: s.Tgid, Family: s.Family, Protocol: s.Protocol,
 		LocalPort: s.LocalPort, RemotePort: s.RemotePort, Local: s.Local, Remote: s.Remote, Comm: [16]uint8(s.Comm),
 	})
 	facts.ID = s.Sk

@@ -30,6 +30,7 @@ type callsCallCount struct {
 
 type callsCallKey struct {
 	_       structs.HostLayout
+	Cgroup  uint64
 	Tgid    uint32
 	Error   int32
 	Number  uint32
@@ -122,6 +123,7 @@ type callsSocketNow struct {
 	_          structs.HostLayout
 	Sk         uint64
 	Inode      uint64
+	Cgroup     uint64
 	Sent       uint64
 	Acked      uint64
 	Tgid       uint32
@@ -170,6 +172,7 @@ const (
 	callsProgSchedProcessFork  = "sched_process_fork"
 	callsProgSysExit           = "sys_exit"
 	callsVarBitSoZerocopy      = "bit_so_zerocopy"
+	callsVarByCgroup           = "by_cgroup"
 	callsVarOnlyCgroup         = "only_cgroup"
 	callsVarOnlyProcesses      = "only_processes"
 	callsVarSmallSend          = "small_send"
@@ -245,6 +248,7 @@ type callsMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type callsVariableSpecs struct {
 	BitSoZerocopy *ebpf.VariableSpec `ebpf:"bit_so_zerocopy"`
+	ByCgroup      *ebpf.VariableSpec `ebpf:"by_cgroup"`
 	OnlyCgroup    *ebpf.VariableSpec `ebpf:"only_cgroup"`
 	OnlyProcesses *ebpf.VariableSpec `ebpf:"only_processes"`
 	SmallSend     *ebpf.VariableSpec `ebpf:"small_send"`
@@ -302,6 +306,7 @@ func (m *callsMaps) Close() error {
 // It can be passed to loadCallsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type callsVariables struct {
 	BitSoZerocopy *ebpf.Variable `ebpf:"bit_so_zerocopy"`
+	ByCgroup      *ebpf.Variable `ebpf:"by_cgroup"`
 	OnlyCgroup    *ebpf.Variable `ebpf:"only_cgroup"`
 	OnlyProcesses *ebpf.Variable `ebpf:"only_processes"`
 	SmallSend     *ebpf.Variable `ebpf:"small_send"`

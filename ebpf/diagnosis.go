@@ -124,7 +124,7 @@ func (f *diagnosisFacts) keep(o Options) {
 	}
 	flowsOnly := o.Device != 0 || len(o.Destinations) > 0 || o.Port != 0
 	f.calls = slices.DeleteFunc(f.calls, func(c callCount) bool {
-		return o.Comm != "" && c.comm != o.Comm || flowsOnly && !sends(c.pid)
+		return o.Comm != "" && c.comm != o.Comm || len(o.Cgroups) > 0 && !slices.Contains(o.Cgroups, c.cgroup) || flowsOnly && !sends(c.pid)
 	})
 	f.sockets = slices.DeleteFunc(f.sockets, func(s watchedSocket) bool { return !o.takes(s.Socket) })
 }

@@ -283,32 +283,40 @@ assert failed == 4
 		}
 	})
 	t.Run("optmem", func(t *testing.T) {
-		// The peer does not read, so nothing is completed.
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		_, port, err := net.SplitHostPort(l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := python(t, pythonConnect+`
+		ns := testenv.NewNetNS(t)
+		ns.SetSysctl("net.core.optmem_max", "8192")
+		var got map[string]ebpf.Advice
+		ns.Do(func() {
+			// The peer does not read, so that what comes last is not completed.
+			l, err := net.Listen("tcp4", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			_, port, err := net.SplitHostPort(l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = python(t, pythonConnect+`
 s.setsockopt(1, 60, 1)
 s.setsockopt(1, 32, 1 << 26) # SO_SNDBUFFORCE
 failed = 0
 for i in range(1000):
-    try: s.send(b'x' * 20000, 0x4000000 | socket.MSG_DONTWAIT)
+    try: s.send(b'x' * 65536, 0x4000000 | socket.MSG_DONTWAIT)
     except OSError as e:
         failed = e.errno
         break
 assert failed == 105, failed
 `, port, f.Name())
+		})
 		if _, ok := got["optmem-limit"]; !ok {
 			t.Errorf("not told: %+v", got)
 		}
 		delete(got, "undrained-completions") // as it may be, if this takes long
 		expect(t, got, "optmem-limit")
+		if a := got["optmem-limit"]; !strings.Contains(a.Text, "8.0 KiB") {
+			t.Errorf("another limit: %s", a.Text)
+		}
 	})
 }
 

@@ -19,13 +19,6 @@ import (
 	"github.com/zcprobe/zcprobe/probe"
 )
 
-// Where calls are not looked at all the time, they are for callWindow in each
-// callPeriod: to look at them slows down every call of every process.
-const (
-	callWindow = 20 * time.Millisecond
-	callPeriod = 500 * time.Millisecond
-)
-
 // tapsAge is how long what is known of packet sockets is believed.
 const tapsAge = 5 * time.Second
 
@@ -35,7 +28,7 @@ type diagnosis struct {
 	options Options
 	tier    Tier
 	hooks   *callHooks // nil: calls are not looked at
-	blind   []string   // why not, and what else is not seen
+	seen    []Hook     // or why not
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -64,13 +57,15 @@ func diagnose(o Options, tier Tier) *diagnosis {
 		close(d.done)
 		return d
 	}
-	hooks, err := hookCalls(o)
-	if err != nil {
-		d.blind = append(d.blind, fmt.Sprintf("calls of programs were not looked at: %v", err))
+	var err error
+	d.seen = diagnosisHooks(tier, o)
+	if d.hooks, err = hookCalls(o, d.seen); err != nil {
+		for i := range d.seen {
+			d.seen[i].Attached, d.seen[i].Err = false, err
+		}
 		close(d.done)
 		return d
 	}
-	d.hooks, d.blind = hooks, append(d.blind, hooks.blind...)
 	d.beat(true)
 	go func() {
 		defer close(d.done)
@@ -154,7 +149,6 @@ func (d *diagnosis) close() error {
 // add puts what was diagnosed into a summary.
 func (d *diagnosis) add(s *Summary, sockets []socketNow) {
 	f := diagnosisFacts{flows: s.Flows, tier: d.tier}
-	s.Incomplete = append(s.Incomplete, d.blind...)
 	d.mu.Lock()
 	if d.hooks != nil {
 		if err := d.read(&f); err != nil {

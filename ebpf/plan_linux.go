@@ -60,7 +60,7 @@ func wouldAttach(tier Tier, o Options) ([]Hook, error) {
 	if err != nil {
 		return nil, fmt.Errorf("programs: %w", err)
 	}
-	hooks := resolve(kernel, spec, o)
+	hooks := append(resolve(kernel, spec, o), diagnosisHooks(tier, o)...)
 	for i := range hooks {
 		if errors.Is(hooks[i].Err, errNotTried) {
 			hooks[i].Err = errors.New("no process is named whose children are watched")

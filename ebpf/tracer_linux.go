@@ -55,7 +55,8 @@ func Open(ctx context.Context, o Options) (*Tracer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open tracer: tier %s: %w", tier, explain(err))
 	}
-	return &Tracer{options: o, tier: tier, start: time.Now(), in: in, hooks: hooks, calls: diagnose(o, tier)}, nil
+	calls := diagnose(o, tier)
+	return &Tracer{options: o, tier: tier, start: time.Now(), in: in, hooks: append(hooks, calls.seen...), calls: calls}, nil
 }
 
 // Tier returns the tier that was chosen.

@@ -40,6 +40,8 @@ INLINE struct call_count *note(u32 number, u8 pattern, s32 error, const struct p
 		.tgid = get_current_pid_tgid() >> 32, .error = error, .number = number, .pattern = pattern,
 		.source = source ? source->kind : PARTY_OTHER, .target = target->kind,
 	};
+	if (by_cgroup)
+		key.cgroup = get_current_cgroup_id();
 	struct call_count *c = map_lookup(&calls, &key);
 	if (!c) {
 		struct call_count zero = {};

@@ -55,6 +55,7 @@ enum __attribute__((packed)) party_kind {
 };
 
 struct call_key {
+	u64 cgroup; // 0 unless groups are told apart
 	u32 tgid;
 	s32 error;
 	u32 number; // of the call
@@ -122,7 +123,7 @@ struct send_value {
 
 // socket_now is a socket as it is.
 struct socket_now {
-	u64 sk, inode;
+	u64 sk, inode, cgroup;
 	u64 sent, acked;
 	u32 tgid, fd, netns, uid;
 	u32 optmem, queued, sendbuf, optmem_max; // optmem_max: 0 if it is not known
@@ -203,6 +204,7 @@ struct {
 volatile const u32 bit_so_zerocopy; // SOCK_ZEROCOPY, enum sock_flags
 volatile const u32 only_processes;
 volatile const u64 only_cgroup;
+volatile const u32 by_cgroup;
 volatile const u32 tracer;	  // the process that looks, which is not looked at unless asked for
 volatile const u64 small_send;	  // bytes
 volatile const u64 small_splice;  // bytes

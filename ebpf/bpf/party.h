@@ -273,6 +273,9 @@ INLINE void describe_now(struct socket_now *now, const struct party *p, struct t
 
 	now->sk = (u64)sk;
 	now->inode = p->number;
+	struct cgroup *group = READ(sk, sk_cgrp_data.cgroup);
+	struct kernfs_node *node = READ(group, kn);
+	now->cgroup = READ(node, id);
 	now->netns = READ((struct net *)net, ns.inum);
 	now->uid = READ(sk, sk_uid.val);
 	now->optmem = optmem_of(sk);
