@@ -102,7 +102,7 @@ func adviseLoops(f *diagnosisFacts) (advice []Advice, gaps []string) {
 				c.who(), size(c.bytes), c.source, c.target, call),
 			Remedy: loopRemedy(c, call),
 			Evidence: []probe.Evidence{{Source: "read and " + c.call,
-				Value: fmt.Sprintf("%s, %s at a time, from where they had been read to, the same at %d places", times(c.calls), size(c.bytes/c.calls), 4)}},
+				Value: fmt.Sprintf("%s, %s at a time, from where they had been read to, unchanged where that was looked at", times(c.calls), size(c.bytes/c.calls))}},
 		}
 		if version := f.goVersion[c.pid]; version != "" {
 			a.Evidence = append(a.Evidence, probe.Evidence{Source: fmt.Sprintf("/proc/%d/exe", c.pid), Value: "built by " + version})
@@ -205,16 +205,16 @@ func adviseNoBuffers(f *diagnosisFacts) (advice []Advice, gaps []string) {
 		switch {
 		case most > 0 && c.optmem+record > most:
 			a.ID, a.Bytes = "optmem-limit", c.optmem
-			a.Text = fmt.Sprintf("The kernel refused %s sends of %s with MSG_ZEROCOPY (ENOBUFS): too many completions are unread or outstanding, net.core.optmem_max is %s.",
-				fmt.Sprint(c.calls), c.who(), size(most))
+			a.Text = fmt.Sprintf("The kernel refused sends of %s with MSG_ZEROCOPY %s (ENOBUFS): too many completions are unread or outstanding, net.core.optmem_max is %s.",
+				c.who(), times(c.calls), size(most))
 			a.Evidence = append(a.Evidence, probe.Evidence{Source: "option memory of the socket", Value: fmt.Sprintf("%d of %d bytes", c.optmem, most)})
 		case c.asked > 0 && c.memlock != infinite && needed > c.memlock:
 			a.ID, a.Bytes = "memlock-limit", needed
-			a.Text = fmt.Sprintf("The kernel refused %d sends of %s with MSG_ZEROCOPY (ENOBUFS): they would lock more memory than the RLIMIT_MEMLOCK of %s.",
-				c.calls, c.who(), size(c.memlock))
+			a.Text = fmt.Sprintf("The kernel refused sends of %s with MSG_ZEROCOPY %s (ENOBUFS): they would lock more memory than the RLIMIT_MEMLOCK of %s.",
+				c.who(), times(c.calls), size(c.memlock))
 			a.Remedy = fmt.Sprintf("`prlimit --pid %d --memlock=unlimited` for the running process; `LimitMEMLOCK=infinity` in its systemd unit, `--ulimit memlock=-1` for a container.", c.pid)
 			a.Evidence = append(a.Evidence,
-				probe.Evidence{Source: fmt.Sprintf("/proc/%d/limits", c.pid), Value: fmt.Sprintf("Max locked memory %d bytes", c.memlock)},
+				probe.Evidence{Source: "RLIMIT_MEMLOCK of the process", Value: fmt.Sprintf("%d bytes", c.memlock)},
 				probe.Evidence{Source: "locked memory of the user", Value: fmt.Sprintf("%d bytes, and the smallest refused send takes %d", c.lockedPages*page, (c.asked/page+extra)*page)})
 		default:
 			gaps = append(gaps, fmt.Sprintf("%d sends of %s with MSG_ZEROCOPY failed with ENOBUFS, and nothing tells by which limit", c.calls, c.who()))

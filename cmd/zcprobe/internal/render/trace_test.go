@@ -35,7 +35,7 @@ func flow(pid int, comm, api, remote, device string, bytes, copied uint64, cause
 
 func traced(tier ebpf.Tier, flows ...ebpf.Flow) *Traced {
 	s := &ebpf.Summary{Schema: ebpf.Schema, Type: "summary", Tier: tier, Exact: true, SampleEvery: 1, DurationNS: 10_012_345_678,
-		Incomplete: []string{}, Flows: append([]ebpf.Flow{}, flows...), Causes: []ebpf.CauseTotal{}, Advice: []ebpf.Advice{}}
+		Incomplete: []string{}, Flows: append([]ebpf.Flow{}, flows...), Causes: []ebpf.CauseTotal{}, Advice: []ebpf.Advice{}, Completions: []ebpf.Completions{}}
 	at := map[string]int{}
 	for _, f := range flows {
 		for _, c := range f.Causes {
