@@ -49,6 +49,9 @@ const seenDatagram evidence = 1 << 31
 
 // summarize judges what a trace has seen.
 func summarize(all observations) []Flow {
+	if all.facts != nil {
+		return summarizeFacts(all)
+	}
 	sockets := make(map[uint64]Socket, len(all.sockets))
 	for _, s := range all.sockets {
 		sockets[s.ID] = s
@@ -73,11 +76,15 @@ func summarize(all observations) []Flow {
 		}
 	}
 	flows = slices.DeleteFunc(flows, func(f Flow) bool { return f.Bytes == 0 && len(f.Causes) == 0 })
+	sortFlows(flows)
+	return flows
+}
+
+func sortFlows(flows []Flow) {
 	slices.SortFunc(flows, func(a, b Flow) int {
 		return cmp.Or(cmp.Compare(b.CopiedBytes, a.CopiedBytes), cmp.Compare(b.Bytes, a.Bytes),
 			cmp.Compare(a.PID, b.PID), cmp.Compare(a.Inode, b.Inode), cmp.Compare(a.API, b.API))
 	})
-	return flows
 }
 
 func (a *account) add(o observation) {

@@ -80,7 +80,10 @@ func tracepoints() []Hook {
 
 // blind says what the tier of tracepoints cannot see with all its hooks.
 func blind(t Tier) []string {
-	if t != TierTracepoint {
+	switch t {
+	case TierFentry, TierKprobe:
+		return blindFunctions()
+	case TierNone:
 		return nil
 	}
 	return []string{

@@ -283,7 +283,7 @@ func TestClosed(t *testing.T) {
 	if _, err := tracer.Summary(); !errors.Is(err, ebpf.ErrClosed) {
 		t.Errorf("summary of a closed tracer: %v", err)
 	}
-	if _, err := ebpf.Open(t.Context(), ebpf.Options{Tier: ebpf.TierFentry}); !errors.Is(err, errors.ErrUnsupported) {
+	if _, err := ebpf.Open(t.Context(), ebpf.Options{Tier: "sight"}); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("a tier that there is not: %v", err)
 	}
 }

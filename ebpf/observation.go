@@ -179,12 +179,14 @@ type Losses struct {
 	Frags    uint64 `json:"frags"`    // packets of more fragments than are looked at
 	Stacks   uint64 `json:"stacks"`   // no room for another stack
 	Bases    uint64 `json:"bases"`    // no room for a connection that may send between samples
+	Missed   uint64 `json:"missed"`   // times that a kprobe was skipped, where the kernel tells
 }
 
 // observations are all that one trace has seen.
 type observations struct {
 	sockets []Socket
 	counts  []observation
+	facts   []fact // of the tiers of functions, which have no counts
 	losses  Losses
 	sampled sampling
 	stacks  map[uint32][]string // by observation.stack: functions, the innermost first

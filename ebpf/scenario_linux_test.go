@@ -31,6 +31,9 @@ func open(t testing.TB, o ebpf.Options) *ebpf.Tracer {
 func start(t testing.TB, o ebpf.Options) *ebpf.Tracer {
 	t.Helper()
 	testenv.Root(t)
+	if o.Tier == "" { // in guests, each tier is tried
+		o.Tier = ebpf.Tier(os.Getenv("ZCPROBE_TIER"))
+	}
 	tracer, err := ebpf.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -112,7 +112,7 @@ func (s *Summary) judge(all observations, hooks []Hook) {
 		s.Exact = false
 		s.SampleEvery = of.every(time.Duration(s.DurationNS))
 	}
-	s.LostEvents = all.losses.Sockets + all.losses.Counters
+	s.LostEvents = all.losses.Sockets + all.losses.Counters + all.losses.Missed
 	s.Incomplete = append(all.sampled.incomplete(time.Duration(s.DurationNS)), incomplete(all.losses, s.Tier, hooks)...)
 }
 
@@ -146,6 +146,7 @@ func incomplete(l Losses, tier Tier, hooks []Hook) []string {
 		{l.Stacks, "stacks for which there was no room"},
 		{l.Bases, "connections for which there was no room between samples"},
 		{l.Unparsed, "packets whose headers were not understood"},
+		{l.Missed, "times that a kprobe was skipped, because another program was at work there"},
 		{l.Frags, "packets of more fragments than are looked at"},
 	} {
 		if missing.n > 0 {

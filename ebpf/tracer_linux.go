@@ -1,7 +1,6 @@
 package ebpf
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,20 +21,14 @@ type Tracer struct {
 	calls  *diagnosis
 	hooks  []Hook
 	closed error
+
+	refused []Refusal
 }
 
 // An eye is a tier that looks. What it has seen only grows.
 type eye interface {
 	drain() (observations, error)
 	close() error
-}
-
-// openers start the tiers, and say of each hook what became of it.
-func openers() map[Tier]func(Options) (eye, []Hook, error) {
-	return map[Tier]func(Options) (eye, []Hook, error){
-		TierTracepoint: openTracepoints,
-		TierNone:       openNone,
-	}
 }
 
 // Open starts a tracer: from its return on, what is sent is counted. It needs
@@ -46,17 +39,12 @@ func Open(ctx context.Context, o Options) (*Tracer, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("open tracer: %w", err)
 	}
-	tier := cmp.Or(o.Tier, TierTracepoint)
-	start := openers()[tier]
-	if start == nil {
-		return nil, fmt.Errorf("open tracer: tier %s: %w", tier, errors.ErrUnsupported)
-	}
-	in, hooks, err := start(o)
+	in, hooks, tier, refused, err := choose(o)
 	if err != nil {
-		return nil, fmt.Errorf("open tracer: tier %s: %w", tier, explain(err))
+		return nil, fmt.Errorf("open tracer: %w", err)
 	}
 	calls := diagnose(o, tier)
-	return &Tracer{options: o, tier: tier, start: time.Now(), in: in, hooks: append(hooks, calls.seen...), calls: calls}, nil
+	return &Tracer{options: o, tier: tier, start: time.Now(), in: in, hooks: append(hooks, calls.seen...), refused: refused, calls: calls}, nil
 }
 
 // Tier returns the tier that was chosen.

@@ -1,0 +1,315 @@
+// Packets that are copied: how much payload, of which part of the stream.
+#pragma once
+
+#include "functions_socket.h"
+
+#define CHECKSUM_PARTIAL 3
+#define PACKET_OUTGOING 4
+#define MAX_FRAGS 17 // MAX_SKB_FRAGS unless configured otherwise
+
+// seen is what is read of a packet.
+struct seen {
+	u64 head;
+	u32 seq, payload, linear;
+	u32 evidence, device, netns;
+	u8 v6, protocol, lent, shared;
+};
+
+INLINE struct skb_shared_info *shared_of(struct sk_buff *skb)
+{
+	return (void *)((u64)READ(skb, head) + READ(skb, end));
+}
+
+// read_flags tells pages lent with a notice, and those that belong to others.
+INLINE void read_flags(struct skb_shared_info *shared, u8 *lent, u8 *others)
+{
+	if (FIELD_EXISTS(shared->flags)) {
+		u8 flags = READ(shared, flags);
+		*lent = flags & 1;
+		*others = flags >> 1 & 1;
+	} else { // until Linux 5.11
+		u8 flags = READ((struct skb_shared_info___functions *)shared, tx_flags);
+		*lent = flags >> 3 & 1;
+		*others = flags >> 5 & 1;
+	}
+}
+
+LOCAL u32 class_of(u64 page)
+{
+	if (page & 1)
+		return LIES_DEVICE;
+	struct page *p = (void *)page;
+	struct page___7_3 *newer = (void *)page;
+	if (FIELD_EXISTS(newer->compound_info)) {
+		// A mask where pages are as large as a power of two.
+		u64 info = READ(newer, compound_info), size = __builtin_preserve_type_info(*p, 1);
+		if (info & 1)
+			p = (void *)(size & (size - 1) ? info - 1 : page & info);
+	} else {
+		u64 head = READ(p, compound_head);
+		if (head & 1)
+			p = (void *)(head - 1);
+	}
+	u64 mapping = (u64)READ(p, mapping);
+	if (mapping)
+		return mapping & 1 ? LIES_USER : mapping & 2 ? LIES_KERNEL : LIES_CACHE;
+	u64 flags = 0;
+	probe_read_kernel(&flags, sizeof(flags), p);
+	return flags >> bit_reserved & 1 ? LIES_USER : LIES_KERNEL; // the zero page
+}
+
+// note_link keeps the name of a device, which cannot be asked for later from
+// another namespace.
+LOCAL int note_link(struct net_device *dev, u32 netns, u32 index)
+{
+	struct link_key key = {.netns = netns, .index = index};
+	if (map_lookup(&links, &key))
+		return 0;
+	struct link d = {};
+	probe_read_kernel(d.name, sizeof(d.name), &dev->name);
+	const struct rtnl_link_ops *ops = READ(dev, rtnl_link_ops);
+	const char *type = NULL;
+	if (ops && !probe_read_kernel(&type, sizeof(type), &ops->kind) && type)
+		probe_read_kernel_str(d.type, sizeof(d.type), type);
+	map_update(&links, &key, &d, BPF_ANY);
+	return 0;
+}
+
+INLINE u32 features_evidence(u64 features, bool v6)
+{
+	u32 seen = 0;
+	if (!(features & NETIF_F_SG))
+		seen |= SAW_NO_SG;
+	if (!(features & (NETIF_F_HW_CSUM | (v6 ? NETIF_F_IPV6_CSUM : NETIF_F_IP_CSUM))))
+		seen |= SAW_NO_CSUM;
+	return seen;
+}
+
+INLINE u32 device_evidence(struct net_device *dev, bool v6)
+{
+	u32 seen = features_evidence(READ(dev, features), v6);
+	if (READ(dev, flags) & IFF_LOOPBACK)
+		seen |= SAW_LOOPBACK;
+	return seen;
+}
+
+struct net_hotdata {
+	struct list_head ptype_all;
+} CORE;
+
+struct in_ifaddr {
+	struct in_ifaddr *ifa_next;
+	u32 ifa_local;
+} CORE;
+
+struct ipv4_devconf {
+	int data[1]; // the first says whether the device forwards
+} CORE;
+
+struct in_device {
+	struct in_ifaddr *ifa_list;
+	struct ipv4_devconf cnf;
+} CORE;
+
+struct net_device___functions {
+	struct in_device *ip_ptr;
+} CORE;
+
+INLINE bool filled(struct list_head *list)
+{
+	struct list_head *next = READ(list, next);
+	return next && next != list;
+}
+
+// tapped says whether a packet socket takes what the device receives. Until Linux
+// 6.12 those of all namespaces are on one list.
+INLINE bool tapped(struct net_device *dev)
+{
+	struct net *net = READ(dev, nd_net.net);
+	struct net_hotdata *hot = (void *)data_hotdata;
+	if (filled(&dev->ptype_all))
+		return 1;
+	if (FIELD_EXISTS(net->ptype_all))
+		return filled(&net->ptype_all);
+	if (FIELD_EXISTS(hot->ptype_all) && hot)
+		return filled(&hot->ptype_all);
+	return data_ptype_all && filled((void *)data_ptype_all);
+}
+
+// passing says whether a packet that has come in is for another machine: the
+// device forwards, and has no such address. Known for IPv4 alone.
+INLINE bool passing(struct net_device *dev, struct sk_buff *skb)
+{
+	u8 b[20] = {};
+	if (probe_read_kernel(b, sizeof(b), (void *)((u64)READ(skb, head) + READ(skb, network_header))) || b[0] >> 4 != 4)
+		return 0;
+	struct in_device *in = READ((struct net_device___functions *)dev, ip_ptr);
+	int forwards = 0;
+	if (!in || probe_read_kernel(&forwards, sizeof(forwards), &in->cnf.data) || !forwards)
+		return 0;
+	struct in_ifaddr *at = READ(in, ifa_list);
+	for (int i = 0; i < 8 && at; i++) {
+		if (READ(at, ifa_local) == *(u32 *)(b + 16))
+			return 0;
+		at = READ(at, ifa_next);
+	}
+	return 1;
+}
+
+// arrival is what is known of a packet that is copied where it comes in.
+LOCAL u32 arrival(struct sk_buff *skb)
+{
+	struct net_device *dev = READ(skb, dev);
+	if (!dev)
+		return 0;
+	return (tapped(dev) ? SAW_TAP_IN : 0) | (passing(dev, skb) ? SAW_FORWARDING : 0);
+}
+
+INLINE u32 be32(const u8 *b)
+{
+	return (u32)b[0] << 24 | (u32)b[1] << 16 | (u32)b[2] << 8 | b[3];
+}
+
+// read_seen reads what is needed of a packet. Its transport header is looked for
+// behind that of IP: clones for packet sockets have none. False if it is no
+// packet of TCP or UDP with payload.
+LOCAL u32 read_seen(struct seen *p, struct sk_buff *skb)
+{
+	u8 b[20] = {};
+	u64 head = (u64)READ(skb, head);
+	bool inner = READ_BITFIELD(skb, encapsulation);
+	u32 network = inner ? READ(skb, inner_network_header) : READ(skb, network_header), at, start;
+	p->head = head;
+	p->evidence = inner ? SAW_ENCAP : 0;
+	p->seq = 0;
+	p->v6 = 0;
+	if (probe_read_kernel(b, sizeof(b), (void *)(head + network)))
+		return 0;
+	u32 later = 0; // a fragment that is not the first: it has no transport header
+	if (b[0] >> 4 == 4) {
+		p->protocol = b[9];
+		at = network + (b[0] & 15) * 4;
+		if ((b[6] & 0x3f) | b[7])
+			p->evidence |= SAW_FRAGMENT;
+		later = (b[6] & 0x1f) | b[7];
+	} else if (b[0] >> 4 == 6) {
+		p->v6 = 1;
+		p->protocol = b[6];
+		at = network + 40;
+		if (b[6] == 44) {
+			u8 fragment[8] = {};
+			probe_read_kernel(fragment, sizeof(fragment), (void *)(head + at));
+			p->protocol = fragment[0];
+			p->evidence |= SAW_FRAGMENT;
+			later = fragment[2] | (fragment[3] & 0xf8);
+			at += 8;
+		}
+	} else {
+		return 0;
+	}
+	if (p->protocol == IPPROTO_UDP) {
+		start = later ? at : at + 8;
+	} else if (p->protocol == IPPROTO_TCP && !later) {
+		if (probe_read_kernel(b, sizeof(b), (void *)(head + at)))
+			return 0;
+		p->seq = be32(b + 4) + (b[13] >> 1 & 1); // SYN takes a number
+		start = at + (b[12] >> 4) * 4;
+	} else {
+		return 0;
+	}
+	u32 skipped = start - (u32)((u64)READ(skb, data) - head), len = READ(skb, len), in_head = len - READ(skb, data_len);
+	if ((s32)skipped < 0 || skipped >= len)
+		return 0;
+	p->payload = len - skipped;
+	p->linear = in_head > skipped ? in_head - skipped : 0;
+	read_flags(shared_of(skb), &p->lent, &p->shared);
+	struct net_device *dev = READ(skb, dev);
+	p->device = p->netns = 0;
+	if (dev) {
+		p->device = READ(dev, ifindex);
+		p->netns = namespace_of(READ(dev, nd_net.net));
+		p->evidence |= device_evidence(dev, p->v6);
+		note_link(dev, p->netns, p->device);
+	}
+	return 1;
+}
+
+// owner_of finds the socket a packet belongs to: by the packet itself, or by the
+// notice that somebody waits for.
+LOCAL struct sender_state *owner_of(struct sk_buff *skb, u8 *api)
+{
+	u64 key = (u64)READ(skb, sk);
+	struct sender_state *s = key ? map_lookup(&senders, &key) : NULL;
+	struct skb_shared_info *shared = shared_of(skb);
+	u8 lent = 0, others = 0;
+	*api = 0;
+	read_flags(shared, &lent, &others);
+	if (!lent)
+		return s;
+	u64 notice = (u64)READ(shared, destructor_arg);
+	struct lender *l = map_lookup(&lenders, &notice);
+	if (!l)
+		return s;
+	*api = l->api;
+	if (s)
+		return s;
+	key = l->sock;
+	s = map_lookup(&senders, &key);
+	return s && s->owner.id == l->id ? s : NULL;
+}
+
+INLINE void count_span(struct fact_key *key, const struct span *span, u8 other, u32 bytes)
+{
+	u32 evidence = key->evidence;
+	key->api = span->api ? span->api : other;
+	key->evidence |= span_evidence(span);
+	state_fact(key, bytes);
+	key->evidence = evidence;
+}
+
+// count_copy counts the payload of a packet from offset on as copied, once for
+// each group. A function called with what the program has read.
+LOCAL int count_copy(struct fact_key *key, struct seen *p, struct sender_state *s, u32 group)
+{
+	u32 start = p->seq, end = p->seq + p->payload, edge;
+	u8 other = key->api;
+	key->socket = s->owner.id;
+	key->device = p->device;
+	key->netns = p->netns;
+	key->evidence |= p->evidence;
+	if (only_device && s->device && s->device != only_device)
+		return 0;
+	// All of a packet that is cut up is copied, else what is not in its head.
+	if (key->kind != FACT_SEGMENT && key->kind != FACT_PASS && key->kind != FACT_TUN && key->kind != FACT_XDP)
+		start += p->linear;
+	if (p->protocol != IPPROTO_TCP) {
+		if (p->lent || p->shared)
+			key->evidence |= SAW_LENT;
+		struct span *span = &s->at[s->newest % SPANS];
+		key->api = other ? other : span->api;
+		if (start != end)
+			state_fact(key, end - start);
+		return 0;
+	}
+	edge = s->edge[group % 8 < GROUPS ? group % 8 : 0];
+	if ((s32)(end - edge) <= 0)
+		return 0;
+	if ((s32)(start - edge) < 0)
+		start = edge;
+	s->edge[group % 8 < GROUPS ? group % 8 : 0] = end;
+	if (start == end)
+		return 0;
+	// A packet of several spans: those are told apart by four.
+	for (int i = 0; i < 4 && start != end; i++) {
+		u32 number = find_span(s, start), stop = end;
+		struct span span = s->at[number % SPANS];
+		if (i < 3 && number != s->newest) {
+			u32 next = s->at[(number + 1) % SPANS].start;
+			if ((s32)(next - start) > 0 && (s32)(next - end) < 0)
+				stop = next;
+		}
+		count_span(key, &span, other, stop - start);
+		start = stop;
+	}
+	return 0;
+}

@@ -1,0 +1,48 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+)
+
+// A Refusal is why a tier was not taken.
+type Refusal struct {
+	Tier Tier
+	Err  error // matches errors.ErrUnsupported or fs.ErrPermission where that is why
+}
+
+func (r Refusal) String() string { return fmt.Sprintf("tier %s: %v", r.Tier, r.Err) }
+
+// openers start the tiers, and say of each hook what became of it.
+func openers() map[Tier]func(Options) (eye, []Hook, error) {
+	return map[Tier]func(Options) (eye, []Hook, error){
+		TierFentry:     openFentry,
+		TierKprobe:     openKprobe,
+		TierTracepoint: openTracepoints,
+		TierNone:       openNone,
+	}
+}
+
+// choose starts the tier that is asked for, or the first that can be had.
+func choose(o Options) (in eye, hooks []Hook, tier Tier, refused []Refusal, err error) {
+	tiers := Tiers()
+	if o.Tier != "" {
+		tiers = []Tier{o.Tier}
+	}
+	for _, tier := range tiers {
+		start := openers()[tier]
+		if start == nil {
+			return nil, nil, tier, nil, fmt.Errorf("tier %s: %w", tier, errors.ErrUnsupported)
+		}
+		if in, hooks, err = start(o); err == nil {
+			return in, hooks, tier, refused, nil
+		}
+		refused = append(refused, Refusal{tier, explain(err)})
+		err = fmt.Errorf("tier %s: %w", tier, explain(err))
+	}
+	return nil, nil, "", refused, err
+}
+
+// Refused returns the tiers that would have been better than the one chosen, and
+// why they were not taken.
+func (t *Tracer) Refused() []Refusal { return t.refused }

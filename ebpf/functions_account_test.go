@@ -1,0 +1,80 @@
+package ebpf
+
+import (
+	"fmt"
+	"testing"
+)
+
+// TestSummarizeFacts balances accounts of facts, and judges stacks that no test
+// can make the kernel have.
+func TestSummarizeFacts(t *testing.T) {
+	nic := Device{Index: 2, Name: "nic0"}
+	sent := func(api API, e evidence) fact {
+		return fact{socket: 1, device: nic, kind: factSent, api: api, evidence: e, bytes: 1000, times: 1}
+	}
+	lent := sent(APIZeroCopy, seenLent)
+	file := sent(APISendfile, seenLent|sourceCache)
+	met := func(kind factKind, api API, e evidence, bytes uint64, callers ...string) fact {
+		return fact{socket: 1, device: nic, kind: kind, api: api, evidence: e, bytes: bytes, times: 1, callers: callers}
+	}
+	for _, c := range []struct {
+		name string
+		in   []fact
+		want string // zero-copied copied unknown, causes
+	}{
+		{"written", []fact{sent(APIWrite, 0)}, "0 1000 0 [api-copy/send]"},
+		{"lent", []fact{lent}, "1000 0 0 []"},
+		{"refused", []fact{sent(APIZeroCopy, seenNoSOZeroCopy)}, "0 1000 0 [no-so-zerocopy/send]"},
+		{"by nobody known", []fact{sent(APIUnknown, seenLent)}, "1000 0 0 []"},
+		{"of unknown memory", []fact{sent(APIUnknown, 0)}, "0 0 1000 []"},
+		{"under way", []fact{lent, met(factUnsent, APIZeroCopy, seenLent, 300)}, "700 0 300 []"},
+		{"under way, but copied", []fact{sent(APIWrite, 0), met(factUnsent, APIWrite, 0, 300)}, "0 1000 0 [api-copy/send]"},
+		{"file that is read for it", []fact{sent(APISendfile, seenLent|sourceRead)}, "0 1000 0 [copy-splice-read/splice-read]"},
+		{"encrypted", []fact{sent(APISendfile, seenLent|sourceCache|seenULP)}, "0 0 1000 []"},
+		{"cut up", []fact{file, met(factSegment, APISendfile, seenLent|sourceCache|seenNoSG, 1000, "tcp_gso_segment", "validate_xmit_skb")},
+			"0 1000 0 [no-scatter-gather/segment]"},
+		{"cut up and made linear", []fact{lent,
+			met(factSegment, APIZeroCopy, seenLent|seenNoSG, 900, "tcp_gso_segment", "validate_xmit_skb"),
+			met(factLinearize, APIZeroCopy, seenLent|seenNoSG, 100, "validate_xmit_skb")},
+			"0 1000 0 [no-scatter-gather/segment no-scatter-gather/linearize]"},
+		{"summed", []fact{lent, met(factSummed, APIZeroCopy, seenLent|seenNoChecksum, 1000, "tcp_gso_segment", "validate_xmit_skb"),
+			met(factPass, APIZeroCopy, seenLent|seenNoChecksum, 1000, "tcp_gso_segment", "validate_xmit_skb")},
+			"0 1000 0 [checksum-pass/linearize no-tx-csum/linearize]"},
+		{"summed alone", []fact{sent(APIWrite, 0), met(factPass, APIWrite, seenNoChecksum, 1000, "validate_xmit_skb")},
+			"0 1000 0 [api-copy/send checksum-pass/linearize]"},
+		{"queued for a program", []fact{lent, met(factSegment, APIZeroCopy, seenLent, 1000, "tcp_gso_segment", "nfqnl_enqueue_packet")},
+			"0 1000 0 [nfqueue/linearize]"},
+		{"driver", []fact{lent, met(factLinearize, APIZeroCopy, seenLent, 1000, "ena_start_xmit", "dev_hard_start_xmit")},
+			"0 1000 0 [driver-linearize/driver]"},
+		{"driver that sums", []fact{lent, met(factLinearize, APIZeroCopy, seenLent, 1000, "skb_checksum_help", "x_start_xmit", "dev_hard_start_xmit")},
+			"0 1000 0 [driver-linearize/driver]"},
+		{"nobody knows why", []fact{lent, met(factLinearize, APIZeroCopy, seenLent, 1000)}, "0 1000 0 []"},
+		{"half of it", []fact{lent, met(factPrivate, APIZeroCopy, seenLent, 500, "ip_local_deliver_finish")}, "500 500 0 [loopback-delivery/ingress]"},
+		{"tapped, then delivered", []fact{lent, met(factTapped, APIZeroCopy, seenLent, 1000, "dev_queue_xmit_nit"),
+			met(factPrivate, APIZeroCopy, seenLent, 1000, "__netif_receive_skb_core")}, "0 1000 0 [loopback-delivery/ingress packet-tap/clone]"},
+		{"tapped, or delivered", []fact{lent, met(factTapped, APIZeroCopy, seenLent, 400, "dev_queue_xmit_nit"),
+			met(factPrivate, APIZeroCopy, seenLent, 300, "__netif_receive_skb_core")}, "300 400 300 [packet-tap/clone loopback-delivery/ingress]"},
+		{"routed", []fact{lent, met(factPrivate, APIZeroCopy, seenLent|seenForwarding, 1000, "__netif_receive_skb_core")},
+			"0 1000 0 [veth-routed-ingress/ingress]"},
+		{"more than was sent", []fact{lent, met(factPrivate, APIZeroCopy, seenLent, 1500, "ip_local_deliver_finish")}, "0 1000 0 [loopback-delivery/ingress]"},
+		{"copied again", []fact{sent(APIWrite, 0), met(factSegment, APIWrite, seenNoSG, 1000, "validate_xmit_skb")},
+			"0 1000 0 [api-copy/send no-scatter-gather/segment]"},
+	} {
+		flows := summarizeFacts(observations{sockets: []Socket{tcpSocket(1)}, facts: c.in})
+		if len(flows) != 1 {
+			t.Errorf("%s: %d flows", c.name, len(flows))
+			continue
+		}
+		f := flows[0]
+		var causes []string
+		for _, cause := range f.Causes {
+			causes = append(causes, cause.ID+"/"+string(cause.Mechanism))
+		}
+		if got := fmt.Sprint(f.ZeroCopiedBytes, f.CopiedBytes, f.UnknownBytes, " ", causes); got != c.want {
+			t.Errorf("%s: %s, not %s", c.name, got, c.want)
+		}
+		if f.Bytes != f.ZeroCopiedBytes+f.CopiedBytes+f.UnknownBytes {
+			t.Errorf("%s: %+v does not add up", c.name, f)
+		}
+	}
+}
