@@ -153,8 +153,13 @@ func (o *traceOptions) options(ctx context.Context, command bool) (ebpf.Options,
 		if err := running(pid); err != nil {
 			return out, err
 		}
+		if leader := target.Leader(os.DirFS("/proc"), pid); leader != pid {
+			return out, as(kindProcess, fmt.Errorf("%d is a thread of process %d: watch that with -p %d", pid, leader, leader))
+		}
 	}
 	switch {
+	case (command || len(o.pids) > 0) && foreignPIDs() && out.Tier != ebpf.TierNone:
+		return out, as(kindUnsupported, errors.New("-p and -- CMD need the initial pid namespace: in a container process ids are others than in the kernel (--pid=host, or use --cgroup, --comm or --to)"))
 	case command:
 		// Its children are watched, and the program is the first to come.
 		out.Processes = []int{os.Getpid()}

@@ -347,12 +347,28 @@ func TestTraceEndsWithProcess(t *testing.T) {
 	r := w.start(nil, "trace", "-o", "json", "--interval", "100ms", "-p", strconv.Itoa(child.Process.Pid))
 	w.says(r, "tracing")
 	time.Sleep(500 * time.Millisecond)
-	child.Process.Kill()
-	child.Wait()
+	child.Process.Kill() // and nobody waits for it before the trace has ended
 	w.finish(r, 0)
+	child.Wait()
 	w.summary(r)
 	if !strings.Contains(r.out.String(), `"type":"interval"`) {
 		t.Errorf("%s", r.out.String())
+	}
+}
+
+// In another pid namespace the ids of processes are not those that the kernel's
+// side sees. That is said, and nothing is counted for nobody.
+func TestTraceForeignPIDs(t *testing.T) {
+	w := newWorld(t)
+	program := filepath.Join(w.bin, "zcprobe")
+	for _, args := range [][]string{{"--", "true"}, {"-p", "1"}} {
+		out, err := w.ns.Try("unshare", append([]string{"--pid", "--fork", program, "trace", "-o", "json"}, args...)...)
+		if err == nil || !strings.Contains(out, `"kind":"unsupported"`) || !strings.Contains(out, "initial pid namespace") {
+			t.Errorf("%v: %v, %q", args, err, out)
+		}
+	}
+	if out, err := w.ns.Try("unshare", "--pid", "--fork", program, "trace", "-q", "--to", "192.0.2.1", "-d", "100ms"); err != nil || !strings.Contains(out, "Nothing was sent") {
+		t.Errorf("%v, %q", err, out)
 	}
 }
 

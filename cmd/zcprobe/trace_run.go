@@ -38,8 +38,6 @@ func openTracer(ctx context.Context, o ebpf.Options) (tracer, error) {
 const (
 	// patience is how long the program may take to end when it is told to.
 	patience = 5 * time.Second
-	// lookEvery is how often is looked whether the processes are still there.
-	lookEvery = 200 * time.Millisecond
 	// refresh is how often the live view is drawn.
 	refresh = time.Second
 )
@@ -259,39 +257,6 @@ func (s *session) finish() error {
 		}
 	}
 	return s.emit(r, func(p *text.Printer) { render.Trace(p, r, s.detail()) })
-}
-
-// watchProcesses returns a channel that is closed when all of the processes have
-// ended; nil, which never is, if there are none.
-func watchProcesses(ctx context.Context, pids []int) <-chan struct{} {
-	var left []*os.Process
-	for _, pid := range pids {
-		// It refers to the process, and not to a later one of the same id.
-		if p, err := os.FindProcess(pid); err == nil {
-			left = append(left, p)
-		}
-	}
-	if len(left) == 0 {
-		return nil
-	}
-	gone := make(chan struct{})
-	go func() {
-		tick := time.NewTicker(lookEvery)
-		defer tick.Stop()
-		for len(left) > 0 {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			if errors.Is(left[0].Signal(syscall.Signal(0)), os.ErrProcessDone) {
-				_ = left[0].Release() // of a process that ended
-				left = left[1:]
-			}
-		}
-		close(gone)
-	}()
-	return gone
 }
 
 // liveView shows on a terminal what was seen so far. Where nobody looks it is

@@ -42,6 +42,24 @@ func Family(proc fs.FS, pids []int) ([]int, error) {
 	return slices.Compact(all), nil
 }
 
+// Leader returns the process that pid is of: itself, or another if pid is one of
+// its threads. What cannot be read is taken for a process.
+func Leader(proc fs.FS, pid int) int {
+	status, err := fs.ReadFile(proc, strconv.Itoa(pid)+"/status")
+	if err != nil {
+		return pid
+	}
+	for line := range bytes.Lines(status) {
+		// The name stands first, with its newlines escaped.
+		if value, ok := bytes.CutPrefix(line, []byte("Tgid:")); ok {
+			if leader, err := strconv.Atoi(string(bytes.TrimSpace(value))); err == nil {
+				return leader
+			}
+		}
+	}
+	return pid
+}
+
 // parentOf reads the parent from /proc/PID/stat. The name of the program stands
 // between parentheses and may hold anything, parentheses and newlines too.
 func parentOf(stat []byte) (int, bool) {

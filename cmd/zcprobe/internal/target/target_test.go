@@ -32,6 +32,19 @@ func TestFamily(t *testing.T) {
 	}
 }
 
+func TestLeader(t *testing.T) {
+	proc := fstest.MapFS{
+		"12/status": &fstest.MapFile{Data: []byte("Name:\tTgid:\\n3\nUmask:\t0022\nTgid:\t10\nPid:\t12\n")},
+		"10/status": &fstest.MapFile{Data: []byte("Name:\tx\nTgid:\t10\n")},
+		"13/status": &fstest.MapFile{Data: []byte("Name:\tx\nTgid:\t\n")},
+	}
+	for pid, want := range map[int]int{10: 10, 12: 10, 13: 13, 14: 14} {
+		if got := Leader(proc, pid); got != want {
+			t.Errorf("%d: %d, want %d", pid, got, want)
+		}
+	}
+}
+
 // The real /proc knows the parent of this process.
 func TestFamilyLive(t *testing.T) {
 	if _, err := os.Stat("/proc/self/stat"); err != nil {
