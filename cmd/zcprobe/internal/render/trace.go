@@ -3,6 +3,7 @@ package render
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -91,7 +92,11 @@ func tracedVerdict(p *text.Printer, t *ebpf.Summary) {
 		p.Para(0, 2, text.B(fmt.Sprintf("Whether %s that were sent were copied is not known", quantity.Size(s.bytes))), text.S(", after "+elapsed(t.DurationNS)+closely(t)+"."))
 		return
 	}
-	head := fmt.Sprintf("Of %s sent, %s (%s) were copied", quantity.Size(s.bytes), quantity.Size(s.copied), share(s.copied, s.bytes))
+	about := ""
+	if !t.Exact {
+		about = "about "
+	}
+	head := fmt.Sprintf("Of %s sent, %s%s (%s) were copied", quantity.Size(s.bytes), about, quantity.Size(s.copied), share(s.copied, s.bytes))
 	switch {
 	case s.copied == s.bytes:
 		head = fmt.Sprintf("All of %s sent was copied", quantity.Size(s.bytes))
@@ -113,8 +118,8 @@ func closely(t *ebpf.Summary) string {
 	switch {
 	case t.Tier == ebpf.TierNone:
 		return " (tier none)"
-	case t.SampleEvery > 1:
-		return fmt.Sprintf(" (tier %s, one packet of %d)", t.Tier, t.SampleEvery)
+	case !t.Exact:
+		return fmt.Sprintf(" (tier %s, a sample: one part of %d)", t.Tier, max(t.SampleEvery, 1))
 	}
 	return fmt.Sprintf(" (tier %s, every packet)", t.Tier)
 }
@@ -191,6 +196,40 @@ func tracedCause(p *text.Printer, t *ebpf.Summary, c ebpf.CauseTotal, how int) {
 		remedy(p, below, forDevice(entry.Remedy, t.Flows, c.ID))
 	}
 	p.Line(below, text.F("why: "), text.S("zcprobe explain "+c.ID))
+	stacks(p, t.Flows, c.ID, how)
+}
+
+// mostStacks is how many stacks of a cause a screen holds.
+const mostStacks = 2
+
+// stacks writes where the kernel was when a cause was seen, most often first.
+func stacks(p *text.Printer, flows []ebpf.Flow, id string, how int) {
+	packets := map[string]uint64{}
+	frames := map[string][]string{}
+	for _, f := range flows {
+		for _, c := range f.Causes {
+			if c.ID != id {
+				continue
+			}
+			for _, s := range c.Stack {
+				key := strings.Join(s.Frames, "\n")
+				packets[key] += s.Packets
+				frames[key] = s.Frames
+			}
+		}
+	}
+	keys := slices.SortedFunc(maps.Keys(packets), func(a, b string) int {
+		return cmp.Or(cmp.Compare(packets[b], packets[a]), cmp.Compare(a, b))
+	})
+	if how < Verbose {
+		keys = keys[:min(len(keys), mostStacks)]
+	}
+	for _, key := range keys {
+		p.Line(below, text.F("stack: "), text.S(fmt.Sprintf("%d packets", packets[key])))
+		for _, frame := range frames[key] {
+			p.Para(below+2, below+4, text.S(frame))
+		}
+	}
 }
 
 // forDevice puts the name of the device into a remedy for any, if there is one device

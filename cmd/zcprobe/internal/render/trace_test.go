@@ -60,6 +60,8 @@ func tracedServer() *Traced {
 	partly := flow(4711, "nginx", "sendfile", "192.0.2.7:51234", "eth0", 1200<<20, 900<<20, "no-scatter-gather")
 	partly.ZeroCopiedBytes -= 12 << 10
 	partly.UnknownBytes, partly.RetransmittedData = 12<<10, 703<<10
+	partly.Causes[0].Stack = []ebpf.Stack{{Packets: 14000, Frames: []string{"skb_segment+0x123", "tcp_gso_segment+0x45", "validate_xmit_skb+0x200"}},
+		{Packets: 17, Frames: []string{"__pskb_pull_tail+0x1"}}, {Packets: 1, Frames: []string{"not_shown+0x0"}}}
 	written := flow(4712, "nginx", "write", "[2001:db8::7]:51235", "eth0", 5<<20, 5<<20, "api-copy")
 	datagrams := flow(812, "named", "msg_zerocopy", "", "eth0", 300, 0, "")
 	datagrams.Protocol = "udp"
