@@ -40,6 +40,7 @@ func Trace(p *text.Printer, t *Traced, how int) {
 	tracedCauses(p, t.Summary, how)
 	tracedFlows(p, t.Flows, how)
 	tracedAdvice(p, t.Advice, how)
+	noticed(p, t.Completions, how)
 	unseen(p, t.Summary, how)
 	if how == Verbose {
 		Hooks(p, t.Hooks)
@@ -378,6 +379,38 @@ func tracedAdvice(p *text.Printer, advice []ebpf.Advice, how int) {
 		if how == Verbose {
 			evidence(p, 4, a.Evidence)
 		}
+	}
+}
+
+// mostNoticed is how many processes with completions a screen holds.
+const mostNoticed = 4
+
+// noticed writes how the kernel's completions came back.
+func noticed(p *text.Printer, all []ebpf.Completions, how int) {
+	if len(all) == 0 {
+		return
+	}
+	p.Blank()
+	p.Heading("Completions of MSG_ZEROCOPY")
+	for i, c := range all {
+		if how < Verbose && i == mostNoticed {
+			p.Line(2, text.S(fmt.Sprintf("and %d more (-v lists them)", len(all)-i)))
+			break
+		}
+		s := fmt.Sprintf(": %s of %s", counted(c.Sends, "send"), quantity.Size(c.SentBytes))
+		if c.Completed > 0 {
+			s += fmt.Sprintf(", completions after %s typically, %s at most", elapsed(c.LatencyMedianNS), elapsed(c.LatencyMaxNS))
+		}
+		if c.ReportedCopied > 0 {
+			s += fmt.Sprintf("; %d said copied", c.ReportedCopied)
+		}
+		if c.SmallSends > 0 {
+			s += fmt.Sprintf("; %s below 16 KiB", counted(c.SmallSends, "send"))
+		}
+		if c.Unread > 0 {
+			s += fmt.Sprintf("; %s not read, the oldest for %s, with %s of option memory", counted(c.Unread, "completion"), elapsed(c.OldestUnreadNS), quantity.Size(c.OptionMemoryBytes))
+		}
+		p.Para(2, 4, text.B(fmt.Sprintf("%s %d", c.Comm, c.PID)), text.S(s+"."))
 	}
 }
 

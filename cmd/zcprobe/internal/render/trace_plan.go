@@ -79,7 +79,7 @@ func TracePlan(p *text.Printer, t *Planned) {
 	tiers(p, t.Tiers)
 }
 
-func counted(n int, what string) string {
+func counted[N int | uint64](n N, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}

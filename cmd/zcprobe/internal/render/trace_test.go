@@ -69,6 +69,10 @@ func tracedServer() *Traced {
 	fixed.FixedBuffers = true
 	t := traced(ebpf.TierTracepoint, partly, written, fixed, datagrams)
 	t.Incomplete = []string{"not seen without tcp_sendmsg_locked: what TCP sockets send by which API", "this tier does not see payload of sockets other than TCP and UDP"}
+	t.CallsWatchedNS = t.DurationNS
+	t.Completions = []ebpf.Completions{{PID: 812, Comm: "named", Sends: 5000, SmallSends: 1, SentBytes: 1 << 30, Completed: 4990, ReportedCopied: 3,
+		LatencyMedianNS: 131072, LatencyP99NS: 4194304, LatencyMaxNS: 10_000_000, Unread: 10, OldestUnreadNS: 3_000_000_000, OptionMemoryBytes: 8192},
+		{PID: 1, Comm: "idle", Sends: 1, SentBytes: 1}}
 	t.Advice = []ebpf.Advice{{ID: "fast-path-refused", Kind: "refused", Text: "sendfile was refused 312 times (EINVAL), and the data was read and written instead.",
 		Remedy: "open the file without O_APPEND", PID: 4711, Comm: "nginx", Calls: 312, Bytes: 1 << 20, Evidence: []probe.Evidence{{Source: "sendfile", Value: "EINVAL, 312 times"}}}}
 	return t
@@ -80,6 +84,7 @@ func tracedHostile() *Traced {
 	t.Advice = []ebpf.Advice{{ID: fixture.Hostile, Kind: "note", Text: fixture.Hostile, Remedy: fixture.Hostile, Comm: fixture.Hostile, Device: fixture.Hostile,
 		Evidence: []probe.Evidence{{Source: fixture.Hostile, Value: fixture.Hostile}}}}
 	t.Incomplete = []string{fixture.Hostile}
+	t.Completions = []ebpf.Completions{{PID: 666, Comm: fixture.Hostile, Sends: 2}}
 	t.CommandStatus = new(139)
 	return t
 }
