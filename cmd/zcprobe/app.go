@@ -50,7 +50,7 @@ func newApp(stdout, stderr io.Writer, getenv func(string) string) *app {
 	return &app{
 		stdout: &output{w: stdout}, stderr: stderr, getenv: getenv,
 		terminal: terminalColumns,
-		collect:  probe.Collect, open: probe.OpenRecord, save: probe.WriteRecord,
+		collect:  collectHost, open: probe.OpenRecord, save: probe.WriteRecord,
 		tiers: ebpf.Probe, tracer: openTracer,
 		now: time.Now, build: debug.ReadBuildInfo,
 	}

@@ -100,6 +100,9 @@ func (o *recvOptions) check(a *app) error {
 }
 
 func runRecv(ctx context.Context, a *app, o *recvOptions) error {
+	if err := movesBytes(); err != nil {
+		return err
+	}
 	if err := o.check(a); err != nil {
 		return err
 	}

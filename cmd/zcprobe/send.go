@@ -130,6 +130,9 @@ func (o *sendOptions) check(args []string) error {
 }
 
 func runSend(ctx context.Context, a *app, o *sendOptions, args []string) error {
+	if err := movesBytes(); err != nil {
+		return err
+	}
 	if err := o.check(args); err != nil {
 		return err
 	}
