@@ -5,14 +5,6 @@ import (
 	"fmt"
 )
 
-// A Refusal is why a tier was not taken.
-type Refusal struct {
-	Tier Tier
-	Err  error // matches errors.ErrUnsupported or fs.ErrPermission where that is why
-}
-
-func (r Refusal) String() string { return fmt.Sprintf("tier %s: %v", r.Tier, r.Err) }
-
 // openers start the tiers, and say of each hook what became of it.
 func openers() map[Tier]func(Options) (eye, []Hook, error) {
 	return map[Tier]func(Options) (eye, []Hook, error){

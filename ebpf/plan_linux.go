@@ -24,6 +24,7 @@ func NewPlan(ctx context.Context, o Options) (*Plan, error) {
 	if p.Tier == "" {
 		p.Tier = p.best()
 	}
+	p.Err = p.cannot(p.Tier)
 	hooks, err := wouldAttach(p.Tier, o)
 	if err != nil {
 		return nil, fmt.Errorf("plan a trace: tier %s: %w", p.Tier, err)
@@ -34,37 +35,61 @@ func NewPlan(ctx context.Context, o Options) (*Plan, error) {
 
 // best is the first tier that can be had.
 func (p *Plan) best() Tier {
-	for _, t := range []struct {
-		tier Tier
-		ids  []string
-	}{
-		{TierTracepoint, []string{"tp_btf"}},
-	} {
-		if slices.ContainsFunc(p.Tiers, func(a probe.Tier) bool { return a.Status == probe.Supported && slices.Contains(t.ids, a.ID) }) {
-			return t.tier
+	for _, t := range Tiers() {
+		if p.cannot(t) == nil {
+			return t
 		}
 	}
 	return TierNone
 }
 
+// cannot says why a tier cannot be had.
+func (p *Plan) cannot(tier Tier) error {
+	needs := map[Tier]string{TierFentry: "fentry", TierKprobe: "kprobe", TierTracepoint: "tp_btf"}[tier]
+	i := slices.IndexFunc(p.Tiers, func(t probe.Tier) bool { return t.ID == needs })
+	if needs == "" || i < 0 || p.Tiers[i].Status == probe.Supported {
+		return nil
+	}
+	return fmt.Errorf("%s is %s: %s", needs, p.Tiers[i].Status, p.Tiers[i].Detail)
+}
+
 // wouldAttach resolves the hooks of a tier against this kernel.
 func wouldAttach(tier Tier, o Options) ([]Hook, error) {
-	if tier != TierTracepoint {
+	if tier == TierNone {
 		return nil, nil
 	}
 	kernel, err := btf.LoadKernelSpec()
 	if err != nil {
 		return nil, fmt.Errorf("type information of the kernel: %w", translate(err))
 	}
-	spec, err := loadTrace()
+	hooks, err := resolved(tier, kernel, o)
 	if err != nil {
-		return nil, fmt.Errorf("programs: %w", err)
+		return nil, err
 	}
-	hooks := append(resolve(kernel, spec, o), diagnosisHooks(tier, o)...)
+	hooks = append(hooks, diagnosisHooks(tier, o)...)
 	for i := range hooks {
-		if errors.Is(hooks[i].Err, errNotTried) {
+		if hooks[i].Err == errNotTried {
 			hooks[i].Err = errors.New("no process is named whose children are watched")
 		}
+	}
+	return hooks, nil
+}
+
+func resolved(tier Tier, kernel *btf.Spec, o Options) ([]Hook, error) {
+	if tier == TierTracepoint {
+		spec, err := loadTrace()
+		if err != nil {
+			return nil, fmt.Errorf("programs: %w", err)
+		}
+		return resolve(kernel, spec, o), nil
+	}
+	there, err := locate()
+	if err != nil {
+		return nil, err
+	}
+	var hooks []Hook
+	for _, f := range resolveFunctions(tier, kernel, there, o) {
+		hooks = append(hooks, f.Hook)
 	}
 	return hooks, nil
 }

@@ -20,6 +20,9 @@ func Open(context.Context, Options) (*Tracer, error) {
 	return nil, fmt.Errorf("open tracer: only Linux can be traced: %w", errors.ErrUnsupported)
 }
 
+// Refused returns the tiers that would have been better.
+func (t *Tracer) Refused() []Refusal { return nil }
+
 // ErrClosed is what a closed tracer says.
 var ErrClosed = errors.New("tracer is closed")
 

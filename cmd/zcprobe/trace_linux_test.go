@@ -501,6 +501,12 @@ func TestTraceUnprivileged(t *testing.T) {
 	if code != 0 || !strings.Contains(out, `"tier":"none"`) || !strings.Contains(out, `{"name":"CAP_BPF","for":"to load programs","held":false}`) {
 		t.Errorf("exit %d, %q, %q", code, out, errs)
 	}
+	// By default it does what it can, and says that it is not all.
+	code, out, errs = run("trace", "-d", "100ms", "-o", "json")
+	if code != 0 || !strings.Contains(errs, "is not looked into: tracing needs CAP_BPF and CAP_PERFMON, or root") || !strings.Contains(out, "needs CAP_BPF and CAP_PERFMON") ||
+		!strings.Contains(out, `"tier":"none"`) {
+		t.Errorf("exit %d, %q, %q", code, out, errs)
+	}
 	if code, _, errs = run("trace", "-q", "--tier", "none", "-d", "100ms"); code != 0 {
 		t.Errorf("tier none: exit %d, %q", code, errs)
 	}

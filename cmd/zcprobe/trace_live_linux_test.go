@@ -170,9 +170,10 @@ type fake struct {
 	closed int
 }
 
-func (f *fake) Tier() ebpf.Tier    { return ebpf.TierTracepoint }
-func (f *fake) Hooks() []ebpf.Hook { return nil }
-func (f *fake) Close() error       { f.closed++; return nil }
+func (f *fake) Tier() ebpf.Tier         { return ebpf.TierTracepoint }
+func (f *fake) Hooks() []ebpf.Hook      { return nil }
+func (f *fake) Refused() []ebpf.Refusal { return nil }
+func (f *fake) Close() error            { f.closed++; return nil }
 
 func (f *fake) Summary() (*ebpf.Summary, error) {
 	if f.err != nil {
@@ -232,5 +233,33 @@ func TestTraceFails(t *testing.T) {
 				t.Errorf("opened %d times, closed %d", opened, f.closed)
 			}
 		})
+	}
+}
+
+// Ctrl-C on a terminal reaches the program once: the terminal sends it to both.
+func TestTraceCtrlC(t *testing.T) {
+	w := newWorld(t)
+	term := newTerminal(t, 80, 24)
+	script := `trap 'echo got-it; n=$((n+1))' INT; echo ready; i=0; while [ $i -lt 40 ]; do sleep 0.05; [ -z "$n" ] || i=$((i+1)); done; exit 3`
+	cmd := exec.Command(filepath.Join(w.bin, "zcprobe"), "trace", "--", testenv.Tool(t, "sh"), "-c", script)
+	cmd.Env = append(os.Environ(), "TERM=xterm", "NO_COLOR=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = term.other, term.other, term.other
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	var err error
+	w.ns.Do(func() { err = cmd.Start() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	term.shows("ready")
+	if _, err := term.ours.Write([]byte{3}); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	term.shows("The program ended with status 3.")
+	if n := strings.Count(term.text(), "got-it"); n != 1 {
+		t.Errorf("it was interrupted %d times: %q", n, term.text())
 	}
 }

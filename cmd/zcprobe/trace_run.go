@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 type tracer interface {
 	Tier() ebpf.Tier
 	Hooks() []ebpf.Hook
+	Refused() []ebpf.Refusal
 	Summary() (*ebpf.Summary, error)
 	Run(context.Context) (*ebpf.Summary, error)
 	Close() error
@@ -116,7 +118,12 @@ func (s *session) watch(ctx context.Context, plan *child.Plan) error {
 	return s.finish()
 }
 
+// announce says that the tracer looks, and that it sees less than it could.
 func (s *session) announce() {
+	if less := s.less(); less != "" {
+		s.notes = append(s.notes, less)
+		s.say("zcprobe: " + less)
+	}
 	if s.quiet || s.live != nil {
 		return
 	}
@@ -128,6 +135,24 @@ func (s *session) announce() {
 		end = s.o.duration.String() + " are over"
 	}
 	s.say(fmt.Sprintf("zcprobe: tracing, tier %s, until %s", s.tracer.Tier(), end))
+}
+
+// less says why the kernel is not looked into, if nobody asked for that.
+func (s *session) less() string {
+	if s.tracer.Tier() != ebpf.TierNone || s.o.tier != "" {
+		return ""
+	}
+	var why error
+	for _, r := range s.tracer.Refused() {
+		why = r.Err
+	}
+	if p, ok := errors.AsType[*ebpf.PermissionError](why); ok {
+		return "the kernel is not looked into: t" + strings.TrimPrefix(strings.TrimSuffix(p.Needs, "."), "T")
+	}
+	if why == nil {
+		return ""
+	}
+	return "the kernel is not looked into: " + why.Error()
 }
 
 // wait returns when the trace is over.
@@ -195,7 +220,7 @@ func (s *session) show() error {
 	if s.live != nil {
 		return s.wrote(s.live.draw(sum))
 	}
-	return s.emit(&render.Traced{Summary: sum}, func(p *text.Printer) { render.TracedSoFar(p, sum) })
+	return s.emit(render.TracedOf(sum, s.tracer.Refused()), func(p *text.Printer) { render.TracedSoFar(p, sum) })
 }
 
 // dismiss tells the program, if any, to end, and gives it time to. A second
@@ -250,7 +275,8 @@ func (s *session) finish() error {
 		return err
 	}
 	sum.Incomplete = append(sum.Incomplete, s.notes...)
-	r := &render.Traced{Summary: sum, Hooks: s.tracer.Hooks()}
+	r := render.TracedOf(sum, s.tracer.Refused())
+	r.Hooks = s.tracer.Hooks()
 	if s.program != nil {
 		if status, ok := s.program.Status(); ok {
 			r.CommandStatus = &status

@@ -18,7 +18,24 @@ type Traced struct {
 	*ebpf.Summary
 	CommandStatus *int `json:"command_status,omitempty"` // of the program that was run; absent if there was none, or it still runs
 
+	Refused []RefusedTier `json:"refused"`
+
 	Hooks []ebpf.Hook `json:"-"`
+}
+
+// RefusedTier is one that would have seen more, and why it was not taken.
+type RefusedTier struct {
+	Tier string `json:"tier"`
+	Why  string `json:"why"`
+}
+
+// TracedOf is the form of a summary that is printed.
+func TracedOf(s *ebpf.Summary, refused []ebpf.Refusal) *Traced {
+	t := &Traced{Summary: s, Refused: []RefusedTier{}}
+	for _, r := range refused {
+		t.Refused = append(t.Refused, RefusedTier{string(r.Tier), r.Err.Error()})
+	}
+	return t
 }
 
 // below is where the text of a cause starts, below its id: behind the longest size.
@@ -43,6 +60,7 @@ func Trace(p *text.Printer, t *Traced, how int) {
 	noticed(p, t.Completions, how)
 	unseen(p, t.Summary, how)
 	if how == Verbose {
+		refusedTiers(p, t.Refused)
 		Hooks(p, t.Hooks)
 	}
 	if t.CommandStatus != nil {
@@ -78,6 +96,10 @@ func add(flows []ebpf.Flow) totals {
 
 func tracedVerdict(p *text.Printer, t *ebpf.Summary) {
 	s := add(t.Flows)
+	if s.bytes == 0 && t.Tier == ebpf.TierNone {
+		p.Para(0, 2, text.B("What was sent is not known"), text.S(", after "+elapsed(t.DurationNS)+closely(t)+"."))
+		return
+	}
 	if s.bytes == 0 {
 		p.Para(0, 2, text.B("Nothing was sent"), text.S(" by what was watched, in "+elapsed(t.DurationNS)+"."))
 		return
@@ -427,6 +449,19 @@ func unseen(p *text.Printer, t *ebpf.Summary, how int) {
 	for _, s := range t.Incomplete {
 		p.Para(2, 4, text.S("- "+s))
 	}
+}
+
+func refusedTiers(p *text.Printer, refused []RefusedTier) {
+	if len(refused) == 0 {
+		return
+	}
+	p.Blank()
+	p.Heading("Why no better tier")
+	var rows [][]text.Span
+	for _, r := range refused {
+		rows = append(rows, []text.Span{text.S(r.Tier), text.S(r.Why)})
+	}
+	p.Table(2, nil, rows)
 }
 
 // Hooks writes what the tracer has attached to, and what not and why.

@@ -12,7 +12,8 @@ import (
 // Planned is what a trace would do. Its JSON form is zcprobe/trace-plan/v1.
 type Planned struct {
 	Schema string        `json:"schema"`
-	Tier   string        `json:"tier"` // that would be taken
+	Tier   string        `json:"tier"`    // that would be taken
+	WhyNot string        `json:"why_not"` // "": it can be had
 	Tiers  []probe.Tier  `json:"tiers"`
 	Hooks  []PlannedHook `json:"hooks"`
 	Needs  []PlannedNeed `json:"needs"`
@@ -40,6 +41,9 @@ type PlannedNeed struct {
 // PlanOf is the form of a plan that is printed.
 func PlanOf(p *ebpf.Plan) *Planned {
 	out := &Planned{Schema: "zcprobe/trace-plan/v1", Tier: string(p.Tier), Tiers: p.Tiers, Hooks: []PlannedHook{}, Needs: []PlannedNeed{}}
+	if p.Err != nil {
+		out.WhyNot = p.Err.Error()
+	}
 	for _, h := range p.Hooks {
 		hook := PlannedHook{Name: h.Name, Tier: string(h.Tier), Attach: h.Err == nil, Purpose: h.Purpose, Runs: h.Runs, Blind: h.Blind, Since: h.Since}
 		if h.Err != nil {
@@ -60,6 +64,12 @@ func TracePlan(p *text.Printer, t *Planned) {
 		if h.Attach {
 			n++
 		}
+	}
+	if t.WhyNot != "" {
+		p.Para(0, 2, text.Span{Text: "Cannot trace by tier " + t.Tier, Style: text.Bad}, text.S(": "+t.WhyNot))
+		missing(p, t.Needs)
+		tiers(p, t.Tiers)
+		return
 	}
 	p.Para(0, 2, text.S("Would trace by "), text.B("tier "+t.Tier), text.S(": "+counted(n, "program")+" in the kernel while it runs, and none after."))
 	missing(p, t.Needs)

@@ -48,7 +48,7 @@ func traced(tier ebpf.Tier, flows ...ebpf.Flow) *Traced {
 			s.Causes[i].Packets += c.Packets
 		}
 	}
-	return &Traced{Summary: s, Hooks: []ebpf.Hook{
+	return &Traced{Summary: s, Refused: []RefusedTier{{"fentry", "the kernel refuses programs at the entry of functions"}}, Hooks: []ebpf.Hook{
 		{Name: "net_dev_queue", Tier: tier, Purpose: "which memory payload lies in when it comes to a device", Runs: "each packet and device", Blind: "everything", Since: "5.10", Attached: true},
 		{Name: "tcp_sendmsg_locked", Tier: tier, Purpose: "by which API each part of a TCP stream is sent", Runs: "each send", Blind: "what TCP sockets send by which API",
 			Since: "6.16", Err: errors.New("the kernel has no such tracepoint")},
@@ -137,6 +137,7 @@ func TestGoldenTrace(t *testing.T) {
 		{"trace-fentry", tracedSampled(ebpf.TierFentry), Normal, nil},
 		{"trace-kprobe", tracedSampled(ebpf.TierKprobe), Normal, nil},
 		{"trace-none", tracedNone(), Normal, nil},
+		{"trace-none-empty", tracedEmpty(ebpf.TierNone), Normal, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			golden(t, c.name, c.set, func(p *text.Printer) { Trace(p, c.r, c.how) })
@@ -172,6 +173,10 @@ func TestGoldenTracePlan(t *testing.T) {
 		Needs: []ebpf.Privilege{{Name: "CAP_BPF", For: "to load programs", Held: true}, {Name: "CAP_PERFMON", For: "to attach them"}}})
 	golden(t, "trace-plan", nil, func(p *text.Printer) { TracePlan(p, plan) })
 	goldenJSON(t, "trace-plan", "trace-plan.v1", plan)
+	cannot := PlanOf(&ebpf.Plan{Tier: ebpf.TierFentry, Err: errors.New("fentry is denied: Tracing needs CAP_BPF and CAP_PERFMON, or root."), Hooks: tracedServer().Hooks,
+		Tiers: plan.Tiers, Needs: []ebpf.Privilege{{Name: "CAP_BPF", For: "to load programs"}}})
+	golden(t, "trace-plan-cannot", nil, func(p *text.Printer) { TracePlan(p, cannot) })
+	goldenJSON(t, "trace-plan-cannot", "trace-plan.v1", cannot)
 	empty := PlanOf(&ebpf.Plan{Tier: ebpf.TierNone})
 	golden(t, "trace-plan-none", nil, func(p *text.Printer) { TracePlan(p, empty) })
 }
