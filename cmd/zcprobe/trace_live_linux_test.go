@@ -86,7 +86,8 @@ func (p *terminal) shows(what string) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	p.t.Fatalf("the terminal does not show %q: %q", what, p.text())
+	all := p.text()
+	p.t.Fatalf("the terminal does not show %q: ... %q", what, all[max(0, len(all)-1000):])
 }
 
 // drawn is what draws and clears; SGR sequences are colours.
@@ -97,7 +98,7 @@ func TestTraceLive(t *testing.T) {
 	w := newWorld(t)
 	term := newTerminal(t, 100, 20)
 	to := w.receive()
-	cmd := exec.Command(filepath.Join(w.bin, "zcprobe"), "trace", "--to", to, "--interval", "100ms")
+	cmd := exec.Command(filepath.Join(w.bin, "zcprobe"), "trace", "--exact", "--to", to, "--interval", "100ms")
 	cmd.Env = append(os.Environ(), "TERM=xterm", "LANG=C.UTF-8", "NO_COLOR=1")
 	cmd.Stdout, cmd.Stderr = term.other, term.other
 	var err error

@@ -15,6 +15,9 @@ import (
 func TraceLive(p *text.Printer, s, before *ebpf.Summary, lines int) {
 	all := add(s.Flows)
 	head := fmt.Sprintf("%s  sent %s, copied %s (%s)", elapsed(s.DurationNS), quantity.Size(all.bytes), quantity.Size(all.copied), share(all.copied, all.bytes))
+	if all.unknown > 0 {
+		head += fmt.Sprintf(", unknown %s", quantity.Size(all.unknown))
+	}
 	if rate := liveRate(s, before); rate != "" {
 		head += "  now " + rate
 	}
@@ -62,11 +65,18 @@ func liveRows(s, before *ebpf.Summary) [][]text.Span {
 			why = f.Causes[0].ID
 		}
 		rows = append(rows, []text.Span{
-			text.S(quantity.Size(f.CopiedBytes)), text.S(quantity.Size(f.Bytes)), text.S(rate(f.Bytes, was[idOf(f)], s, before)),
+			text.S(copiedSize(f)), text.S(quantity.Size(f.Bytes)), text.S(rate(f.Bytes, was[idOf(f)], s, before)),
 			text.S(who(f)), text.S(f.API), text.S(why), text.S(f.Device), text.S(peer(f)),
 		})
 	}
 	return rows
+}
+
+func copiedSize(f ebpf.Flow) string {
+	if f.Bytes > 0 && f.UnknownBytes == f.Bytes {
+		return "unknown"
+	}
+	return quantity.Size(f.CopiedBytes)
 }
 
 func liveRate(s, before *ebpf.Summary) string {

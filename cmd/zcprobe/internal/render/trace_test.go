@@ -198,6 +198,7 @@ func TestGoldenTraceLive(t *testing.T) {
 		{"trace-live-low", tracedMany().Summary, nil, 8, nil},
 		{"trace-live-narrow", tracedServer().Summary, before, 22, func(p *text.Printer) { p.Width = 39 }},
 		{"trace-live-hostile", tracedHostile().Summary, nil, 22, nil},
+		{"trace-live-unknown", tracedNone().Summary, nil, 22, nil},
 		{"trace-live-empty", tracedEmpty(ebpf.TierTracepoint).Summary, nil, 22, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
