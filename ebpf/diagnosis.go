@@ -17,11 +17,12 @@ type diagnosisFacts struct {
 	calls     []callCount
 	latencies map[int]latency // by process
 	sockets   []watchedSocket
-	taps      map[int][]probe.TapReport // as they bear on a process
+	taps      map[uint32][]probe.TapReport // as they bear on a network namespace
 	tapsErr   error
-	goVersion map[int]string // by process; of those that Go built
-	optmemMax uint64         // net.core.optmem_max of this namespace; 0: not known
-	uncounted uint64         // calls for which there was no room
+	goVersion map[int]string               // by process; of those that Go built
+	optmemMax uint64                       // net.core.optmem_max of this namespace; 0: not known
+	uncounted uint64                       // calls for which there was no room
+	predicted map[string]*probe.PathReport // by destination; where nothing is observed
 }
 
 // Completions are what the programs were told of sends with MSG_ZEROCOPY, one
@@ -133,7 +134,7 @@ func (f *diagnosisFacts) keep(o Options) {
 func advise(f *diagnosisFacts) (advice []Advice, gaps []string) {
 	for _, rule := range []func(*diagnosisFacts) ([]Advice, []string){
 		adviseRefused, adviseLoops, adviseZeroCopyCalls, adviseNoBuffers, adviseHeaders, adviseSplices,
-		adviseCompletions, adviseEarly, adviseTaps, adviseTimestamps,
+		adviseCompletions, adviseEarly, adviseTaps, adviseTimestamps, advisePredicted,
 	} {
 		a, g := rule(f)
 		advice, gaps = append(advice, a...), append(gaps, g...)

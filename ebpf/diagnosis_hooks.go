@@ -44,3 +44,12 @@ func diagnosisHooks(tier Tier, o Options) []Hook {
 	}
 	return hooks
 }
+
+// blindWithoutBPF says what is not seen where nothing is loaded into the kernel.
+func blindWithoutBPF() []string {
+	return []string{
+		"whether payload is copied, nor where, nor by which call it was sent: all of it is unknown, and what is advised is predicted",
+		"what UDP sockets send, and sockets that are closed within half a second",
+		"calls of programs: which were refused, and what they copy themselves",
+	}
+}

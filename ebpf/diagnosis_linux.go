@@ -5,13 +5,9 @@ import (
 	"debug/buildinfo"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -35,11 +31,12 @@ type diagnosis struct {
 
 	mu      sync.Mutex
 	watch   socketWatch
-	looked  time.Duration // at calls
-	since   time.Time     // that they are looked at now; zero if they are not
-	failure error         // the last one
-	taps    map[int]tapsSeen
-	built   map[int]string // versions of Go, by process; "" for others
+	looked  time.Duration                // at calls
+	since   time.Time                    // that they are looked at now; zero if they are not
+	failure error                        // the last one
+	taps    map[uint32]tapsSeen          // by network namespace
+	paths   map[string]*probe.PathReport // predictions, by destination
+	built   map[int]string               // versions of Go, by process; "" for others
 }
 
 type tapsSeen struct {
@@ -52,7 +49,7 @@ type tapsSeen struct {
 // but said in each summary.
 func diagnose(o Options, tier Tier) *diagnosis {
 	ctx, stop := context.WithCancel(context.Background())
-	d := &diagnosis{options: o, tier: tier, stop: stop, done: make(chan struct{}), taps: map[int]tapsSeen{}, built: map[int]string{}}
+	d := &diagnosis{options: o, tier: tier, stop: stop, done: make(chan struct{}), taps: map[uint32]tapsSeen{}, built: map[int]string{}, paths: map[string]*probe.PathReport{}}
 	if tier == TierNone {
 		close(d.done)
 		return d
@@ -147,17 +144,20 @@ func (d *diagnosis) close() error {
 }
 
 // add puts what was diagnosed into a summary.
-func (d *diagnosis) add(s *Summary, sockets []socketNow) {
+func (d *diagnosis) add(s *Summary, all observations) {
 	f := diagnosisFacts{flows: s.Flows, tier: d.tier}
+	for _, gap := range all.gaps {
+		s.Incomplete = append(s.Incomplete, "not seen: "+gap)
+	}
 	d.mu.Lock()
 	if d.hooks != nil {
 		if err := d.read(&f); err != nil {
 			s.Incomplete = append(s.Incomplete, fmt.Sprintf("what was seen of calls could not be read: %v", err))
 		}
+		f.sockets = d.watch.all()
 	} else {
-		d.watch.see(sockets, time.Now())
+		f.sockets = all.watched
 	}
-	f.sockets = d.watch.all()
 	looked := d.looked
 	if !d.since.IsZero() {
 		looked += time.Since(d.since)
@@ -166,11 +166,14 @@ func (d *diagnosis) add(s *Summary, sockets []socketNow) {
 		s.Incomplete = append(s.Incomplete, fmt.Sprintf("calls were not looked at all the time: %v", d.failure))
 	}
 	d.mu.Unlock()
-	s.CallsWatchedNS = looked.Nanoseconds()
+	s.CallsWatchedNS = min(looked.Nanoseconds(), s.DurationNS)
 	f.keep(d.options)
 	f.optmemMax = optmemMax()
-	f.taps, f.tapsErr = d.tapsOf(f.flows, f.sockets)
+	f.taps, f.tapsErr = d.tapsOf(f.flows)
 	s.Completions = completionTotals(&f)
+	if d.tier == TierNone {
+		f.predicted = d.predict(f.flows)
+	}
 	advice, gaps := advise(&f)
 	s.Advice = append(s.Advice, advice...)
 	s.Incomplete = append(s.Incomplete, gaps...)
@@ -197,38 +200,27 @@ func (d *diagnosis) read(f *diagnosisFacts) (err error) {
 	return err
 }
 
-// tapsOf finds who captures what processes send, where that matters.
-func (d *diagnosis) tapsOf(flows []Flow, sockets []watchedSocket) (map[int][]probe.TapReport, error) {
-	var pids []int
-	for _, f := range flows {
-		if slices.ContainsFunc(f.Causes, func(c Cause) bool { return c.ID == "packet-tap" }) {
-			pids = append(pids, f.PID)
-		}
-	}
-	if d.tier == TierNone {
-		for _, s := range sockets {
-			pids = append(pids, s.PID)
-		}
-	}
-	slices.Sort(pids)
-	pids = slices.Compact(pids)
+// tapsOf finds who captures what is sent in network namespaces, where that matters.
+func (d *diagnosis) tapsOf(flows []Flow) (map[uint32][]probe.TapReport, error) {
 	const most = 16 // each has to be looked for in all of /proc
-	out := map[int][]probe.TapReport{}
+	out := map[uint32][]probe.TapReport{}
 	var errs []error
-	for _, pid := range pids[:min(len(pids), most)] {
-		seen, ok := d.taps[pid]
+	for _, f := range flows {
+		tapped := slices.ContainsFunc(f.Causes, func(c Cause) bool { return c.ID == "packet-tap" })
+		if _, done := out[f.NetNS]; done || !tapped || len(out) >= most {
+			continue
+		}
+		seen, ok := d.taps[f.NetNS]
 		if !ok || time.Since(seen.at) > tapsAge {
-			taps, err := probe.CollectTaps(context.Background(), pid)
-			if errors.Is(err, fs.ErrNotExist) && len(seen.taps) > 0 {
-				taps, err = seen.taps, nil // the process has ended
+			taps, err := probe.CollectTaps(context.Background(), uint64(f.NetNS))
+			if len(taps) == 0 && len(seen.taps) > 0 {
+				taps = seen.taps // it has ended meanwhile
 			}
 			seen = tapsSeen{at: time.Now(), taps: taps, err: err}
-			d.taps[pid] = seen
+			d.taps[f.NetNS] = seen
 		}
-		out[pid] = seen.taps
-		if seen.err != nil {
-			errs = append(errs, seen.err)
-		}
+		out[f.NetNS] = seen.taps
+		errs = append(errs, seen.err)
 	}
 	return out, errors.Join(errs...)
 }
@@ -247,17 +239,35 @@ func (d *diagnosis) learn(calls []callCount) {
 	}
 }
 
-// optmemMax returns net.core.optmem_max, 0 if it cannot be read.
-func optmemMax() uint64 {
-	raw, err := os.ReadFile("/proc/sys/net/core/optmem_max")
+// predict asks package probe about the paths of flows, of which without BPF
+// nothing is observed. It does so once for each destination.
+func (d *diagnosis) predict(flows []Flow) map[string]*probe.PathReport {
+	own, err := netnsOf("self")
 	if err != nil {
-		return 0
+		return nil
 	}
-	n, err := strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 64)
+	const most = 8
+	o := probe.Options{}
+	for _, f := range flows {
+		if d.paths[f.Remote] != nil || f.Remote == "" || f.NetNS != own || len(o.Also) >= most {
+			continue
+		}
+		to := probe.Destination{To: f.Remote}
+		if !slices.Contains(o.Also, to) {
+			o.Also = append(o.Also, to)
+		}
+	}
+	if len(o.Also) == 0 {
+		return d.paths
+	}
+	facts, err := probe.Collect(context.Background(), o)
 	if err != nil {
-		return 0
+		return d.paths
 	}
-	return n
+	for _, to := range o.Also {
+		d.paths[to.To] = probe.JudgePath(facts, probe.Options{To: to.To})
+	}
+	return d.paths
 }
 
 func callName(number uint32) string {

@@ -45,9 +45,9 @@ func adviseCompletions(f *diagnosisFacts) (advice []Advice, gaps []string) {
 	}
 	for _, pid := range order {
 		t := totals[pid]
-		number, source := fmt.Sprintf("%d completions", t.unread), "error queue, looked at in place"
-		if t.unread == 0 {
-			number, source = "completions", "option memory of the sockets"
+		source := "error queue, looked at in place"
+		if !t.one.ids {
+			source = "option memory of the sockets"
 		}
 		on := "a socket"
 		if t.sockets > 1 {
@@ -55,9 +55,13 @@ func adviseCompletions(f *diagnosisFacts) (advice []Advice, gaps []string) {
 		}
 		a := Advice{
 			ID: "undrained-completions", PID: pid, Comm: t.one.Comm, Bytes: t.memory,
-			Text: fmt.Sprintf("%s does not read %s of MSG_ZEROCOPY on %s: the oldest has been waiting for at least %v, they hold %s of option memory, and the buffers they are about.",
-				t.one.who(), number, on, t.age.Round(100*time.Millisecond), size(t.memory)),
+			Text: fmt.Sprintf("%s does not read %d completions of MSG_ZEROCOPY on %s: the oldest has been waiting for at least %v, they hold %s of option memory, and the buffers they are about.",
+				t.one.who(), t.unread, on, t.age.Round(100*time.Millisecond), size(t.memory)),
 			Evidence: []probe.Evidence{{Source: source, Value: fmt.Sprintf("socket %s to %s, inode %d: %s", address(t.one.Local), address(t.one.Remote), t.one.Inode, t.one.waiting())}},
+		}
+		if !t.one.ids {
+			a.Text = fmt.Sprintf("Completions of MSG_ZEROCOPY have been waiting for %s on %s for at least %v, and hold %s of option memory: inferred, for whether it reads them later cannot be seen.",
+				t.one.who(), on, t.age.Round(100*time.Millisecond), size(t.memory))
 		}
 		if l, ok := f.latencies[pid]; ok && l.completed > 0 {
 			a.Evidence = append(a.Evidence, latencyEvidence(l))
@@ -154,7 +158,7 @@ func adviseTaps(f *diagnosisFacts) (advice []Advice, gaps []string) {
 
 func adviseTap(f *diagnosisFacts, fl Flow, c Cause) Advice {
 	who, seen := "a packet socket that was not found", []probe.Evidence{}
-	for _, t := range f.taps[fl.PID] {
+	for _, t := range f.taps[fl.NetNS] {
 		if t.CopiesOutgoing != nil && !*t.CopiesOutgoing && c.Mechanism == probe.AtClone || t.Device != "" && t.Device != c.Device {
 			continue
 		}

@@ -84,7 +84,7 @@ func blind(t Tier) []string {
 	case TierFentry, TierKprobe:
 		return blindFunctions()
 	case TierNone:
-		return nil
+		return blindWithoutBPF()
 	}
 	return []string{
 		"copies that drivers make of packets they free without a trace, and by the IOMMU's bounce buffers",

@@ -190,7 +190,8 @@ type observations struct {
 	losses  Losses
 	sampled sampling
 	stacks  map[uint32][]string // by observation.stack: functions, the innermost first
-	now     []socketNow         // sockets as they are, in the tier without BPF
+	watched []watchedSocket     // sockets as they are, in the tier without BPF
+	gaps    []string            // what could not be seen, a sentence each
 }
 
 // sampling is how much of the time was looked at.

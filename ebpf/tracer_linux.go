@@ -73,7 +73,7 @@ func (t *Tracer) Summary() (*Summary, error) {
 		DurationNS: time.Since(t.start).Nanoseconds(), Advice: []Advice{},
 	}
 	s.judge(all, t.hooks)
-	t.calls.add(s, all.now)
+	t.calls.add(s, all)
 	return s, nil
 }
 

@@ -9,6 +9,6 @@ import (
 )
 
 // CollectTaps reads the packet sockets alone, on Linux.
-func CollectTaps(context.Context, int) ([]TapReport, error) {
+func CollectTaps(context.Context, uint64) ([]TapReport, error) {
 	return nil, fmt.Errorf("packet sockets: %w", errors.ErrUnsupported)
 }
