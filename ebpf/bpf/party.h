@@ -142,7 +142,10 @@ INLINE u64 optmem_of(struct sock *sk)
 
 INLINE u32 next_id(struct sock *sk)
 {
-	return READ((struct sock___now *)sk, sk_zckey.counter);
+	struct sock___now *now = (void *)sk;
+	if (FIELD_EXISTS(now->sk_zckey.counter))
+		return READ(now, sk_zckey.counter);
+	return READ((struct sock___tskey *)sk, sk_zckey);
 }
 
 INLINE bool lends(struct sock *sk)
@@ -273,9 +276,11 @@ INLINE void describe_now(struct socket_now *now, const struct party *p, struct t
 
 	now->sk = (u64)sk;
 	now->inode = p->number;
-	struct cgroup *group = READ(sk, sk_cgrp_data.cgroup);
-	struct kernfs_node *node = READ(group, kn);
-	now->cgroup = READ(node, id);
+	if (FIELD_EXISTS(sk->sk_cgrp_data.cgroup)) { // Linux 5.15
+		struct cgroup *group = READ(sk, sk_cgrp_data.cgroup);
+		struct kernfs_node *node = READ(group, kn);
+		now->cgroup = READ(node, id);
+	}
 	now->netns = READ((struct net *)net, ns.inum);
 	now->uid = READ(sk, sk_uid.val);
 	now->optmem = optmem_of(sk);
