@@ -2,8 +2,27 @@ package ebpf
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
+
+// Runs returns how often each program of a tier of functions ran, and for how many
+// nanoseconds, while the kernel counts that; nil in other tiers.
+func (t *Tracer) Runs() (map[string][2]uint64, error) {
+	f, ok := t.in.(*functionTracer)
+	if !ok {
+		return nil, nil
+	}
+	runs := map[string][2]uint64{}
+	for name, p := range f.loaded.Programs {
+		stats, err := p.Stats()
+		if err != nil {
+			return nil, err
+		}
+		runs[name] = [2]uint64{stats.RunCount, uint64(stats.Runtime)}
+	}
+	return runs, nil
+}
 
 // Counts shows what the kernel has counted for one socket, for tests that fail.
 func (t *Tracer) Counts(inode uint64) string {
@@ -21,6 +40,12 @@ func (t *Tracer) Counts(inode uint64) string {
 				fmt.Fprintf(&b, "place %d api %d memory %d was %d evidence %#x device %s where %q: %d bytes %d packets %d lent\n",
 					o.place, o.api, o.memory, o.was, uint32(o.evidence), o.device.Name, o.where, o.bytes, o.packets, o.lent)
 			}
+		}
+	}
+	for _, f := range all.facts {
+		if slices.ContainsFunc(all.sockets, func(s Socket) bool { return s.ID == f.socket && s.Inode == inode }) {
+			fmt.Fprintf(&b, "fact %d api %d memory %d evidence %#x device %s: %d bytes %d times by %v\n",
+				f.kind, f.api, f.memory, uint32(f.evidence), f.device.Name, f.bytes, f.times, f.callers)
 		}
 	}
 	fmt.Fprintf(&b, "%+v", all.losses)

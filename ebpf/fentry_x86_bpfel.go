@@ -152,6 +152,7 @@ const (
 	fentrySawSAW_ULP            fentrySaw = 8192
 	fentrySawSAW_LOOPBACK       fentrySaw = 32768
 	fentrySawSAW_FORWARDING     fentrySaw = 65536
+	fentrySawSAW_LOCAL          fentrySaw = 131072
 )
 
 type fentrySenderState struct {

@@ -38,8 +38,11 @@ func (k factKind) group() int {
 	return 0
 }
 
-// seenForwarding is not used by the tier of tracepoints.
-const seenForwarding evidence = 1 << 16
+// Evidence of facts alone.
+const (
+	seenForwarding evidence = 1 << 16
+	seenLocal      evidence = 1 << 17
+)
 
 // A fact is what the tiers of functions have seen of one socket: a send, or a
 // copy.
@@ -158,6 +161,11 @@ func (a *factAccount) addSent(f fact) {
 
 // judgeSend judges payload as it was sent, like one that came to a device.
 func (a *factAccount) judgeSend(f fact, m memory) {
+	if m == memoryLinear && f.evidence.has(seenDatagram|seenLent) && sourceMask&f.evidence == 0 {
+		// Until Linux 5.11 a part of each lent datagram is copied into its head.
+		a.find(finding{id: "udp-linear-head", mechanism: probe.AtSend, bytes: f.bytes}, observation{packets: f.times})
+		return
+	}
 	o := observation{place: placeQueued, device: f.device, api: f.api, memory: m, was: m,
 		evidence: f.evidence, bytes: f.bytes, packets: f.times}
 	if f.kind == factSent && f.evidence.has(seenNoSG) && o.api != APIUnknown && !o.api.copies() && !f.evidence.has(seenNoSOZeroCopy) {
@@ -317,7 +325,7 @@ func (f fact) private() (string, probe.Mechanism) {
 // and for packet sockets before that.
 func (f fact) received() (string, probe.Mechanism) {
 	switch {
-	case f.evidence.has(seenLoopback): // it was to be delivered in any case
+	case f.evidence.has(seenLoopback), f.evidence.has(seenLocal): // it was to be delivered in any case
 	case f.evidence.has(seenTapIn):
 		return "packet-tap", probe.AtIngress
 	case f.evidence.has(seenForwarding):

@@ -2,6 +2,7 @@ package ebpf
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -139,17 +140,26 @@ func (t *functionTracer) readFacts(all *observations) error {
 	if err := readErr("facts", entries); err != nil {
 		return err
 	}
-	names, err := nameFunctions(addresses)
-	if err != nil {
+	if err := t.learn(addresses); err != nil {
 		return err
 	}
 	for i, key := range keys {
-		all.facts[first+i].callers = callersOf(key.Frames[:], names)
+		all.facts[first+i].callers = callersOf(key.Frames[:], t.names)
 	}
 	if t.stacks {
 		all.numberStacks()
 	}
 	return nil
+}
+
+// learn names the functions at addresses that were not seen before.
+func (t *functionTracer) learn(addresses []uint64) error {
+	names, err := nameFunctions(slices.DeleteFunc(addresses, func(a uint64) bool { return t.names[a] != "" }))
+	if t.names == nil {
+		t.names = names
+	}
+	maps.Copy(t.names, names)
+	return err
 }
 
 // numberStacks keeps the stacks of copies, each once.

@@ -19,7 +19,8 @@ type functionTracer struct {
 	loaded *ebpf.Collection
 	links  []link.Link
 	hooks  []Hook
-	stacks bool // to be shown
+	stacks bool              // to be shown
+	names  map[uint64]string // of functions, by return addresses
 }
 
 func openFentry(o Options) (eye, []Hook, error) {

@@ -2,10 +2,15 @@ package ebpf
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/zcprobe/zcprobe/internal/testenv"
 )
 
 // TestFunctionNumbers compares the numbers of the kernel's side with those here.
@@ -57,6 +62,7 @@ func TestFunctionNumbers(t *testing.T) {
 		{"ulp", uint32(fentrySawSAW_ULP), uint32(seenULP)},
 		{"loopback", uint32(fentrySawSAW_LOOPBACK), uint32(seenLoopback)},
 		{"forwarding", uint32(fentrySawSAW_FORWARDING), uint32(seenForwarding)},
+		{"local", uint32(fentrySawSAW_LOCAL), uint32(seenLocal)},
 	} {
 		if c.kernel != c.us {
 			t.Errorf("%s is %d in the kernel, %d here", c.name, c.kernel, c.us)
@@ -104,5 +110,39 @@ func TestRefusals(t *testing.T) {
 	}
 	if tracer.Tier() != want[0] {
 		t.Errorf("tier %s, not %s", tracer.Tier(), want[0])
+	}
+}
+
+// TestGuestRefusedTiers: in guests that are made so, the tiers of functions are refused
+// for a reason, which is said.
+func TestGuestRefusedTiers(t *testing.T) {
+	testenv.Guest(t)
+	want, ok := map[string]struct {
+		is   error
+		says string
+	}{
+		"confidentiality": {fs.ErrPermission, "locked down (confidentiality)"},
+		"user":            {fs.ErrPermission, "CAP_BPF"},
+		"no types":        {errors.ErrUnsupported, "type information of the kernel"},
+	}[os.Getenv("ZCPROBE_REFUSED")]
+	if !ok {
+		t.Skip("needs a guest made by internal/guest")
+	}
+	for _, tier := range []Tier{TierFentry, TierKprobe} {
+		_, err := Open(t.Context(), Options{Tier: tier})
+		if !errors.Is(err, want.is) || !strings.Contains(fmt.Sprint(err), want.says) {
+			t.Errorf("%s: %v", tier, err)
+		} else {
+			t.Log(err)
+		}
+	}
+	// Without BPF, something is seen all the same.
+	tracer, err := Open(t.Context(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tracer.Close()
+	if len(tracer.Refused()) == 0 || tracer.Tier() == TierFentry || tracer.Tier() == TierKprobe {
+		t.Errorf("tier %s, refused: %v", tracer.Tier(), tracer.Refused())
 	}
 }

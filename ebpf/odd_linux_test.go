@@ -52,9 +52,9 @@ func TestDatagramsToHere(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 			server.Close()
 			want := map[string]truth{
-				"write":            {true, []string{"api-copy"}},
-				"msg_zerocopy":     {true, []string{"loopback-delivery"}},
-				"io_uring_send_zc": {true, []string{"loopback-delivery"}},
+				"write":            {copied: true, causes: []string{"api-copy"}},
+				"msg_zerocopy":     {copied: true, causes: []string{"loopback-delivery"}},
+				"io_uring_send_zc": {copied: true, causes: []string{"loopback-delivery"}},
 			}[api]
 			want.check(t, tracer, inodeOf(t, c), api, size*sends)
 		})

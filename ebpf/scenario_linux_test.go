@@ -50,6 +50,7 @@ func start(t testing.TB, o ebpf.Options) *ebpf.Tracer {
 type truth struct {
 	copied bool     // all of it, or nothing
 	causes []string // ids, sorted
+	twice  bool     // packet sockets copied it where it was sent, and where it was received
 }
 
 // inodeOf returns the number that names a socket in /proc.
@@ -120,7 +121,7 @@ func (want truth) check(t testing.TB, tracer *ebpf.Tracer, inode uint64, api str
 		t.Errorf("causes %v, not %v: %+v", got, want.causes, f.Causes)
 	}
 	for id, n := range causes {
-		if n > bytes || n < bytes*99/100 {
+		if n > bytes && !(want.twice && n <= 2*bytes) || n < bytes*99/100 {
 			t.Errorf("%s of %d bytes, of %d", id, n, bytes)
 		}
 	}
@@ -189,6 +190,7 @@ func TestScenarios(t *testing.T) {
 			for _, network := range []string{"tcp4", "tcp6"} {
 				for _, w := range ways {
 					t.Run(network+"/"+w.name, func(t *testing.T) {
+						skipRing(t, w.name)
 						const total = 1 << 20
 						c, err := sink.Dial(t.Context(), network)
 						if err != nil {
@@ -197,7 +199,9 @@ func TestScenarios(t *testing.T) {
 						defer c.Close()
 						control(t, c, func(fd int) error { return w.send(fd, payload(total), 64<<10) })
 						sent(t, c)
-						sc.truth(w.name).check(t, tracer, inodeOf(t, c), w.name, total)
+						want := sc.truth(w.name)
+						want.twice = sc.tap && before(t, 6, 13) // packet sockets are on one list for all namespaces
+						want.check(t, tracer, inodeOf(t, c), w.name, total)
 						if arrived, err := sink.Flow(c); err != nil || arrived.Bytes != total {
 							t.Errorf("%d bytes arrived, %v", arrived.Bytes, err)
 						}

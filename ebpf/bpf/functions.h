@@ -130,6 +130,7 @@ enum saw {
 	SAW_ULP = 1 << 13,
 	SAW_LOOPBACK = 1 << 15,
 	SAW_FORWARDING = 1 << 16, // the device forwards, and the destination is no address of its own
+	SAW_LOCAL = 1 << 17,	  // the destination is an address of the device
 };
 
 #define FRAMES 12

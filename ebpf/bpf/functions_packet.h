@@ -111,8 +111,23 @@ struct in_device {
 	struct ipv4_devconf cnf;
 } CORE;
 
+struct inet6_ifaddr {
+	struct in6_addr addr;
+	struct list_head if_list;
+} CORE;
+
+struct ipv6_devconf {
+	int forwarding;
+} CORE;
+
+struct inet6_dev {
+	struct list_head addr_list;
+	struct ipv6_devconf cnf;
+} CORE;
+
 struct net_device___functions {
 	struct in_device *ip_ptr;
+	struct inet6_dev *ip6_ptr;
 } CORE;
 
 INLINE bool filled(struct list_head *list)
@@ -136,24 +151,50 @@ INLINE bool tapped(struct net_device *dev)
 	return data_ptype_all && filled((void *)data_ptype_all);
 }
 
-// passing says whether a packet that has come in is for another machine: the
-// device forwards, and has no such address. Known for IPv4 alone.
-INLINE bool passing(struct net_device *dev, struct sk_buff *skb)
+// bound_v4 says whether a packet that has come in is for an address of the device,
+// and if not, whether the device forwards.
+INLINE u32 bound_v4(struct in_device *in, u32 to)
 {
-	u8 b[20] = {};
-	if (probe_read_kernel(b, sizeof(b), (void *)((u64)READ(skb, head) + READ(skb, network_header))) || b[0] >> 4 != 4)
-		return 0;
-	struct in_device *in = READ((struct net_device___functions *)dev, ip_ptr);
 	int forwards = 0;
-	if (!in || probe_read_kernel(&forwards, sizeof(forwards), &in->cnf.data) || !forwards)
-		return 0;
+	probe_read_kernel(&forwards, sizeof(forwards), &in->cnf.data);
 	struct in_ifaddr *at = READ(in, ifa_list);
 	for (int i = 0; i < 8 && at; i++) {
-		if (READ(at, ifa_local) == *(u32 *)(b + 16))
-			return 0;
+		if (READ(at, ifa_local) == to)
+			return SAW_LOCAL;
 		at = READ(at, ifa_next);
 	}
-	return 1;
+	return forwards ? SAW_FORWARDING : 0;
+}
+
+INLINE u32 bound_v6(struct inet6_dev *in, const u64 *to)
+{
+	struct list_head *at = READ(in, addr_list.next);
+	u64 own[2];
+	for (int i = 0; i < 8; i++) {
+		if (!at || at == &in->addr_list)
+			break;
+		struct inet6_ifaddr *a = (void *)at - FIELD_OFFSET(((struct inet6_ifaddr *)0)->if_list);
+		if (!probe_read_kernel(own, sizeof(own), &a->addr) && own[0] == to[0] && own[1] == to[1])
+			return SAW_LOCAL;
+		at = READ(at, next);
+	}
+	return READ(in, cnf.forwarding) ? SAW_FORWARDING : 0;
+}
+
+LOCAL u32 bound(struct net_device *dev, struct sk_buff *skb)
+{
+	u64 b[5] = {};
+	if (probe_read_kernel(b, sizeof(b), (void *)((u64)READ(skb, head) + READ(skb, network_header))))
+		return 0;
+	if ((b[0] & 0xf0) == 0x40) {
+		struct in_device *in = READ((struct net_device___functions *)dev, ip_ptr);
+		return in ? bound_v4(in, (u32)b[2]) : 0;
+	}
+	if ((b[0] & 0xf0) == 0x60) {
+		struct inet6_dev *in = READ((struct net_device___functions *)dev, ip6_ptr);
+		return in ? bound_v6(in, b + 3) : 0;
+	}
+	return 0;
 }
 
 // arrival is what is known of a packet that is copied where it comes in.
@@ -162,7 +203,7 @@ LOCAL u32 arrival(struct sk_buff *skb)
 	struct net_device *dev = READ(skb, dev);
 	if (!dev)
 		return 0;
-	return (tapped(dev) ? SAW_TAP_IN : 0) | (passing(dev, skb) ? SAW_FORWARDING : 0);
+	return (tapped(dev) ? SAW_TAP_IN : 0) | bound(dev, skb);
 }
 
 INLINE u32 be32(const u8 *b)

@@ -1,0 +1,118 @@
+package ebpf_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/zcprobe/zcprobe/ebpf"
+	"github.com/zcprobe/zcprobe/internal/lab"
+	"github.com/zcprobe/zcprobe/internal/testenv"
+)
+
+// before says whether the kernel is older than a version: what it does is then
+// known to be other than what newer ones do.
+func before(t testing.TB, major, minor int) bool {
+	t.Helper()
+	var a, b int
+	if _, err := fmt.Sscanf(testenv.Kernel(t), "%d.%d", &a, &b); err != nil {
+		t.Fatal(err)
+	}
+	return a < major || a == major && b < minor
+}
+
+// skipRing skips where io_uring sends nothing without copies.
+func skipRing(t testing.TB, api string) {
+	t.Helper()
+	if api == "io_uring_send_zc" && before(t, 6, 0) {
+		t.Skip("needs IORING_OP_SEND_ZC")
+	}
+}
+
+// TestKernelDatagrams sends datagrams in few traces, for guests, where it takes
+// long to start one.
+func TestKernelDatagrams(t *testing.T) {
+	const sends, small, large = 50, 1200, 8000
+	for _, off := range []string{"", "sg", "tx"} {
+		t.Run("off "+off, func(t *testing.T) {
+			sink := newSink(t)
+			if off != "" {
+				run(t, sink, testenv.Tool(t, "ethtool"), "-K", lab.Device, off, "off")
+			}
+			tracer := open(t, ebpf.Options{})
+			for _, api := range []string{"write", "msg_zerocopy", "io_uring_send_zc", "sendfile"} {
+				for _, size := range []int{small, large} {
+					if api == "sendfile" && size == large {
+						continue // some kernels send nothing then
+					}
+					for _, network := range []string{"udp4", "udp6"} {
+						t.Run(fmt.Sprint(api, "/", size, "/", network), func(t *testing.T) {
+							skipRing(t, api)
+							conn := dial(t, sink, network)
+							control(t, conn, func(fd int) error { return wayOf(api).send(fd, payload(size*sends), size) })
+							time.Sleep(20 * time.Millisecond)
+							want, head := datagramTruth(t, api, size == large, off)
+							if head {
+								checkHead(t, tracer, inodeOf(t, conn), uint64(size*sends))
+								return
+							}
+							want.check(t, tracer, inodeOf(t, conn), api, uint64(size*sends))
+						})
+					}
+				}
+			}
+		})
+	}
+}
+
+// datagramTruth is what kernels do; head says that one copies a part of each into
+// its head.
+func datagramTruth(t testing.TB, api string, large bool, off string) (want truth, head bool) {
+	pass := large || off == "tx"
+	switch {
+	case api == "write":
+		want = truth{copied: true, causes: []string{"api-copy"}}
+	case api == "sendfile" && before(t, 5, 11):
+		// The datagram is begun as one that more will be added to.
+		if off == "sg" {
+			return truth{copied: true, causes: []string{"checksum-pass", "no-scatter-gather"}}, false
+		}
+		return truth{causes: []string{"udp-splice-csum"}}, false
+	case api == "sendfile" && off == "sg":
+		want = truth{copied: true, causes: []string{"no-scatter-gather"}}
+	case api == "sendfile" && before(t, 6, 5):
+		want = truth{copied: true, causes: []string{"udp-splice-copy"}}
+	case api == "sendfile" && off == "tx":
+		return truth{causes: []string{"udp-splice-csum"}}, false
+	case api == "sendfile":
+	case large:
+		want = truth{copied: true, causes: []string{"udp-over-mtu"}}
+	case off == "sg":
+		want = truth{copied: true, causes: []string{"no-scatter-gather"}}
+	case off == "tx":
+		want = truth{copied: true, causes: []string{"no-tx-csum"}}
+	default:
+		head = before(t, 5, 11)
+	}
+	if pass {
+		want.causes = append(want.causes, "checksum-pass")
+	}
+	slices.Sort(want.causes)
+	return want, head
+}
+
+// checkHead: a part of each datagram is copied, and is known to be.
+func checkHead(t testing.TB, tracer *ebpf.Tracer, inode, bytes uint64) {
+	t.Helper()
+	flows, _ := flowsOf(t, tracer, inode)
+	if len(flows) != 1 {
+		t.Fatalf("%+v", flows)
+	}
+	f := flows[0]
+	causes := causesOf(t, f)
+	if f.Bytes != bytes || f.CopiedBytes == 0 || f.CopiedBytes > bytes/5 || f.UnknownBytes != 0 ||
+		len(causes) != 1 || causes["udp-linear-head"] != f.CopiedBytes {
+		t.Errorf("%+v", f)
+	}
+}
