@@ -161,7 +161,8 @@ func (a *factAccount) addSent(f fact) {
 
 // judgeSend judges payload as it was sent, like one that came to a device.
 func (a *factAccount) judgeSend(f fact, m memory) {
-	if m == memoryLinear && f.evidence.has(seenDatagram|seenLent) && sourceMask&f.evidence == 0 {
+	refused := f.evidence & (seenFragment | seenNoSG | seenNoChecksum)
+	if m == memoryLinear && f.evidence.has(seenDatagram|seenLent|seenPartial) && refused == 0 && f.evidence&sourceMask == 0 {
 		// Until Linux 5.11 a part of each lent datagram is copied into its head.
 		a.find(finding{id: "udp-linear-head", mechanism: probe.AtSend, bytes: f.bytes}, observation{packets: f.times})
 		return

@@ -179,7 +179,7 @@ type Losses struct {
 	Frags    uint64 `json:"frags"`    // packets of more fragments than are looked at
 	Stacks   uint64 `json:"stacks"`   // no room for another stack
 	Bases    uint64 `json:"bases"`    // no room for a connection that may send between samples
-	Missed   uint64 `json:"missed"`   // times that a kprobe was skipped, where the kernel tells
+	Missed   uint64 `json:"missed"`   // times that a hook was skipped, where the kernel tells
 }
 
 // observations are all that one trace has seen.

@@ -146,7 +146,7 @@ func incomplete(l Losses, tier Tier, hooks []Hook) []string {
 		{l.Stacks, "stacks for which there was no room"},
 		{l.Bases, "connections for which there was no room between samples"},
 		{l.Unparsed, "packets whose headers were not understood"},
-		{l.Missed, "times that a kprobe was skipped, because another program was at work there"},
+		{l.Missed, "times that a hook was skipped, because a program was at work on its CPU already"},
 		{l.Frags, "packets of more fragments than are looked at"},
 	} {
 		if missing.n > 0 {
