@@ -51,8 +51,6 @@ type Options struct {
 	Sockets int
 }
 
-const defaultSockets = 1 << 14
-
 func (o Options) takes(s Socket) bool {
 	to := s.Remote.Addr().Unmap()
 	if len(o.Destinations) > 0 && !slices.ContainsFunc(o.Destinations, func(p netip.Prefix) bool { return p.Contains(to) }) {

@@ -379,7 +379,7 @@ func TestTraceHostileName(t *testing.T) {
 	to := w.receive()
 	host, port, _ := net.SplitHostPort(to)
 	script := `printf '\033]0;x\007\033[2J' >/proc/$$/comm; exec 3<>/dev/tcp/` + host + `/` + port + `; printf hello >&3; exec 3>&-`
-	for _, args := range [][]string{{"-o", "json"}, {"-v"}, {"--interval", "100ms"}} {
+	for _, args := range [][]string{{"-o", "json"}, {"-v", "--interval", "100ms"}} {
 		r := w.start(nil, append(append([]string{"trace", "--to", to}, args...), "--", bash, "-c", script)...)
 		w.finish(r, 0)
 		if strings.ContainsAny(r.out.String()+r.err.String(), "\x1b\x07") {
@@ -391,25 +391,32 @@ func TestTraceHostileName(t *testing.T) {
 	}
 }
 
-// Filters leave out what they do not name.
+// sender is a program that sends 1000 bytes, cheaply: its name is head.
+func (w *world) sender(to string) []string {
+	w.Helper()
+	host, port, _ := net.SplitHostPort(to)
+	return []string{testenv.Tool(w, "bash"), "-c", "exec 3<>/dev/tcp/" + host + "/" + port + "; head -c 1000 /dev/zero >&3"}
+}
+
+// Filters leave out what they do not name, and hold together.
 func TestTraceFilters(t *testing.T) {
 	w := newWorld(t)
 	to := w.receive()
 	_, port, _ := net.SplitHostPort(to)
-	send := []string{"--", "zcprobe", "send", "-q", "--no-checksum", "--to", to, "--backend", "write", "--memory", "1000"}
 	for _, c := range []struct {
 		args []string
 		want bool
 	}{
-		{[]string{"--to", "127.0.0.0/8"}, true}, {[]string{"--to", "10.0.0.0/8"}, false}, {[]string{"--to", "127.0.0.1:1"}, false}, {[]string{"--to", ":" + port}, true},
-		{[]string{"--comm", "zcprobe"}, true}, {[]string{"--comm", "other"}, false}, {[]string{"--dev", "lo"}, true},
+		{[]string{"--to", ":" + port, "--comm", "head", "--dev", "lo"}, true},
+		{[]string{"--to", "127.0.0.0/8", "--comm", "other"}, false},
+		{[]string{"--to", "127.0.0.1:1"}, false},
 	} {
-		s := w.trace(append(c.args, send...)...)
+		s := w.trace(append(append([]string{"--exact"}, c.args...), append([]string{"--"}, w.sender(to)...)...)...)
 		found := false
 		for _, f := range s.Flows {
-			found = found || f.Remote == to && f.Bytes == 1000
+			found = found || f.Remote == to && f.Bytes == 1000 && f.Comm == "head"
 		}
-		if found != c.want {
+		if found != c.want || !c.want && len(s.Flows) > 0 {
 			t.Errorf("%v: %v, %+v", c.args, found, s.Flows)
 		}
 	}
@@ -439,20 +446,20 @@ func TestTraceCgroup(t *testing.T) {
 			}
 		}
 	})
-	sh, to := testenv.Tool(t, "sh"), w.receive()
-	enter := []string{"--", sh, "-c", "echo $$ >" + dir + "/cgroup.procs; exec zcprobe send -q --no-checksum --to " + to + " --backend write --memory 1000"}
+	to := w.receive()
+	outside := append([]string{"--"}, w.sender(to)...)
+	inside := append([]string{"--", testenv.Tool(t, "sh"), "-c", "echo $$ >" + dir + `/cgroup.procs; exec "$@"`, "sh"}, w.sender(to)...)
 	for _, c := range []struct {
-		args []string
-		want int
-	}{{[]string{"--cgroup", dir}, 1}, {[]string{"--cgroup", above}, 1}, {[]string{"--container", id[:12]}, 1}, {[]string{"--container", id}, 1}} {
-		s := w.trace(append(append([]string{"--to", to}, c.args...), enter...)...)
-		if len(s.Flows) != c.want {
-			t.Errorf("%v: %+v", c.args, s.Flows)
+		filter, command []string
+		want            int
+	}{
+		{[]string{"--cgroup", above}, inside, 1},
+		{[]string{"--container", id[:12]}, inside, 1},
+		{[]string{"--container", id}, outside, 0},
+	} {
+		if s := w.trace(append(append([]string{"--to", to}, c.filter...), c.command...)...); len(s.Flows) != c.want {
+			t.Errorf("%v: %+v", c.filter, s.Flows)
 		}
-	}
-	outside := []string{"--", "zcprobe", "send", "-q", "--no-checksum", "--to", to, "--backend", "write", "--memory", "1000"}
-	if s := w.trace(append([]string{"--to", to, "--container", id}, outside...)...); len(s.Flows) != 0 {
-		t.Errorf("outside: %+v", s.Flows)
 	}
 }
 
