@@ -141,30 +141,45 @@ func (a *attachment) readFlights(devices map[deviceKey]Device, all *observations
 }
 
 func (a *attachment) eachFlight(do func(traceFlight)) error {
-	var key uint64
-	var f traceFlight
-	entries := a.objects.Flights.Iterate()
-	for entries.Next(&key, &f) {
-		do(f)
-	}
-	return readErr("packets under way", entries)
+	return a.eachBucket(func(_ uint32, bucket *traceFlightBucket) {
+		for _, f := range bucket.Way {
+			if f.Packet != 0 {
+				do(traceFlight(f))
+			}
+		}
+	})
 }
 
-// forgetFlights empties the map of packets under way.
-func (a *attachment) forgetFlights() error {
-	var keys []uint64
-	var key uint64
-	var f traceFlight
-	entries := a.objects.Flights.Iterate()
-	for entries.Next(&key, &f) {
-		keys = append(keys, key)
-	}
-	for _, k := range keys {
-		if err := a.objects.Flights.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("forget packets under way: %w", err)
+func (a *attachment) eachBucket(do func(uint32, *traceFlightBucket)) error {
+	const most = 512
+	keys, buckets := make([]uint32, most), make([]traceFlightBucket, most)
+	var cursor ebpf.MapBatchCursor
+	for {
+		n, err := a.objects.Flights.BatchLookup(&cursor, keys, buckets, nil)
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("read packets under way: %w", err)
+		}
+		for i := range n {
+			do(keys[i], &buckets[i])
+		}
+		if err != nil || n == 0 {
+			return nil
 		}
 	}
-	return readErr("packets under way", entries)
+}
+
+// forgetFlights empties the table of packets under way.
+func (a *attachment) forgetFlights() error {
+	var errs []error
+	err := a.eachBucket(func(key uint32, bucket *traceFlightBucket) {
+		if *bucket != (traceFlightBucket{}) {
+			errs = append(errs, a.objects.Flights.Put(key, traceFlightBucket{}))
+		}
+	})
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return fmt.Errorf("forget packets under way: %w", err)
+	}
+	return nil
 }
 
 // busy returns how often payload was looked at.
@@ -182,6 +197,20 @@ func (a *attachment) busy() (uint64, error) {
 	return total, nil
 }
 
+// left returns how many packets have left of which more may become on this
+// machine.
+func (a *attachment) left() (uint64, error) {
+	var cpus []traceLosses
+	if err := a.objects.Lost.Lookup(uint32(0), &cpus); err != nil {
+		return 0, fmt.Errorf("read packets under way: %w", err)
+	}
+	var n uint64
+	for _, c := range cpus {
+		n += c.FlightsIn
+	}
+	return n, nil
+}
+
 func (a *attachment) readLosses(all *observations) error {
 	var cpus []traceLosses
 	if err := a.objects.Lost.Lookup(uint32(0), &cpus); err != nil {
@@ -194,6 +223,7 @@ func (a *attachment) readLosses(all *observations) error {
 		all.losses.Frags += c.Frags
 		all.losses.Bases += c.Bases
 		all.losses.Stacks += c.Stacks
+		all.losses.Flights += c.FlightsLost
 	}
 	return nil
 }

@@ -173,6 +173,7 @@ func TestHooks(t *testing.T) {
 			t.Errorf("hook %s has no program", h.Name)
 		}
 		delete(spec.Programs, h.Name)
+		delete(spec.Programs, h.instead)
 	}
 	for name, p := range spec.Programs {
 		if p.AttachType != cilium.AttachTraceIter {

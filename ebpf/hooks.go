@@ -26,7 +26,9 @@ type Hook struct {
 	Since    string // the first kernel known to have it
 	Attached bool
 	when     phase
-	Err      error // why not, if it is not; matches errors.ErrUnsupported or fs.ErrPermission where that is why
+	takes    int    // arguments of the tracepoint that the program needs, if others exist
+	instead  string // the program where it has fewer
+	Err      error  // why not, if it is not; matches errors.ErrUnsupported or fs.ErrPermission where that is why
 }
 
 // A phase says when a hook is attached by a tracer that samples, and in which
@@ -58,7 +60,8 @@ func tracepoints() []Hook {
 		{Name: "kfree_skb", Purpose: "packets that were dropped, and where",
 			Runs: "each dropped packet", Blind: "that packets under way are gone", Since: "5.10", when: arriving},
 		{Name: "consume_skb", Purpose: "packets that were used up, and where",
-			Runs: "each packet", Blind: "copies by drivers and for XDP programs", Since: "6.3 with the place", when: arriving},
+			Runs: "each packet", Blind: "copies by drivers and for XDP programs", Since: "6.3 with the place", when: arriving,
+			takes: 2, instead: "consume_skb_nowhere"},
 		{Name: "skb_copy_datagram_iovec", Purpose: "payload that is read by a process of this machine",
 			Runs: "each read of a packet", Blind: "copies on delivery over UDP, readers of tun devices", Since: "5.10", when: arriving},
 		{Name: "tcp_probe", Purpose: "payload that reaches a TCP socket of this machine",

@@ -64,6 +64,10 @@ func attachTracepoints(o Options) (*attachment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("programs: %w", err)
 	}
+	// Programs of the tier look at the system call that sends. Linux 5.15.
+	if _, err := enumValue(kernel, "bpf_func_id", "BPF_FUNC_task_pt_regs"); err != nil {
+		return nil, fmt.Errorf("the kernel does not show programs the system call of a task: %w", err)
+	}
 	a := &attachment{hooks: resolve(kernel, spec, o)}
 	if err := configure(spec, kernel, o); err != nil {
 		return nil, err
@@ -107,6 +111,13 @@ func resolve(kernel *btf.Spec, spec *ebpf.CollectionSpec, o Options) []Hook {
 		case h.Name == "sched_process_fork" && len(o.Processes) == 0, h.Name == "inet_sock_set_state" && o.Exact:
 			h.Err = errNotTried
 		}
+		if h.instead != "" {
+			other := spec.Programs[h.instead]
+			delete(spec.Programs, h.instead)
+			if h.Err == nil && arguments(typedef) < h.takes {
+				spec.Programs[h.Name] = other
+			}
+		}
 		if h.Err != nil {
 			delete(spec.Programs, h.Name)
 		}
@@ -117,6 +128,17 @@ func resolve(kernel *btf.Spec, spec *ebpf.CollectionSpec, o Options) []Hook {
 		}
 	}
 	return hooks
+}
+
+// arguments returns how many arguments a tracepoint has: its function takes one
+// more before them.
+func arguments(tracepoint *btf.Typedef) int {
+	if p, ok := btf.UnderlyingType(tracepoint).(*btf.Pointer); ok {
+		if f, ok := p.Target.(*btf.FuncProto); ok {
+			return len(f.Params) - 1
+		}
+	}
+	return 0
 }
 
 // attach attaches the programs of a phase.
@@ -151,6 +173,8 @@ func configure(spec *ebpf.CollectionSpec, kernel *btf.Spec, o Options) error {
 		"code_generic_steal":   code["generic_pipe_buf_try_steal"],
 		"only_cgroup":          o.onlyCgroup(),
 		"only_device":          uint32(o.Device),
+		"call_ends":            uint32(0),
+		"no_sends":             uint32(0),
 		"keep_stacks":          uint32(0),
 		"only_processes":       uint32(min(len(o.Processes), 1)),
 	}
@@ -162,6 +186,12 @@ func configure(spec *ebpf.CollectionSpec, kernel *btf.Spec, o Options) error {
 		if values[variable], err = enumValue(kernel, enum[0], enum[1]); err != nil {
 			return err
 		}
+	}
+	if spec.Programs["tcp_sendmsg_locked"] == nil {
+		values["no_sends"] = uint32(1)
+	}
+	if spec.Programs["sock_send_length"] != nil {
+		values["call_ends"] = uint32(1)
 	}
 	if o.Stacks {
 		values["keep_stacks"] = uint32(1)

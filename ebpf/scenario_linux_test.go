@@ -34,6 +34,9 @@ func start(t testing.TB, o ebpf.Options) *ebpf.Tracer {
 	if o.Tier == "" { // in guests, each tier is tried
 		o.Tier = ebpf.Tier(os.Getenv("ZCPROBE_TIER"))
 	}
+	if o.Tier == "" {
+		o.Tier = ebpf.TierTracepoint
+	}
 	tracer, err := ebpf.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

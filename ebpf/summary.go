@@ -143,6 +143,7 @@ func incomplete(l Losses, tier Tier, hooks []Hook) []string {
 	}{
 		{l.Sockets, "sends of sockets for which there was no room"},
 		{l.Counters, "observations for which there was no room"},
+		{l.Flights, "packets that were under way on this machine, forgotten to make room"},
 		{l.Stacks, "stacks for which there was no room"},
 		{l.Bases, "connections for which there was no room between samples"},
 		{l.Unparsed, "packets whose headers were not understood"},

@@ -116,6 +116,7 @@ const (
 
 type traceFlight struct {
 	_         structs.HostLayout
+	Packet    uint64
 	Sock      uint64
 	Id        uint64
 	Seq       uint32
@@ -133,6 +134,11 @@ type traceFlight struct {
 	Mark      uint32
 }
 
+type traceFlightBucket struct {
+	_   structs.HostLayout
+	Way [4]traceFlight
+}
+
 type traceKind uint8
 
 const (
@@ -147,15 +153,15 @@ const (
 )
 
 type traceLosses struct {
-	_          structs.HostLayout
-	Sockets    uint64
-	Counters   uint64
-	FlightsIn  uint64
-	FlightsOut uint64
-	Unparsed   uint64
-	Frags      uint64
-	Bases      uint64
-	Stacks     uint64
+	_           structs.HostLayout
+	Sockets     uint64
+	Counters    uint64
+	FlightsIn   uint64
+	FlightsLost uint64
+	Unparsed    uint64
+	Frags       uint64
+	Bases       uint64
+	Stacks      uint64
 }
 
 type traceLowerKey struct {
@@ -183,6 +189,8 @@ type tracePacket struct {
 	Counted  uint32
 	Events   uint32
 	Stack    uint32
+	Headers  [40]uint8
+	Shared   [64]uint8
 	Flags    uint8
 	Frags    uint8
 	Gso      uint8
@@ -231,16 +239,18 @@ type traceSocketFacts struct {
 }
 
 type traceSocketState struct {
-	_      structs.HostLayout
-	Facts  traceSocketFacts
-	Sent   uint32
-	Queued uint32
-	Door   uint32
-	Device uint32
-	Window uint32
-	_      [4]byte
-	Acked  uint64
-	Asked  struct {
+	_       structs.HostLayout
+	Facts   traceSocketFacts
+	Sent    uint32
+	Queued  uint32
+	Door    uint32
+	Device  uint32
+	Window  uint32
+	_       [4]byte
+	Acked   uint64
+	Caller  uint64
+	Message uint64
+	Asked   struct {
 		_    structs.HostLayout
 		Last uint32
 		At   [256]struct {
@@ -283,6 +293,7 @@ const (
 	traceMapStacks                = "stacks"
 	traceMapSubmitted             = "submitted"
 	traceProgConsumeSkb           = "consume_skb"
+	traceProgConsumeSkbNowhere    = "consume_skb_nowhere"
 	traceProgInetSockSetState     = "inet_sock_set_state"
 	traceProgIoUringSubmitReq     = "io_uring_submit_req"
 	traceProgKfreeSkb             = "kfree_skb"
@@ -300,6 +311,7 @@ const (
 	traceProgTcpSendmsgLocked     = "tcp_sendmsg_locked"
 	traceVarBitReserved           = "bit_reserved"
 	traceVarBitSoZerocopy         = "bit_so_zerocopy"
+	traceVarCallEnds              = "call_ends"
 	traceVarCodeCacheConfirm      = "code_cache_confirm"
 	traceVarCodeGenericRelease    = "code_generic_release"
 	traceVarCodeGenericSteal      = "code_generic_steal"
@@ -307,6 +319,7 @@ const (
 	traceVarCodeWrittenRelease    = "code_written_release"
 	traceVarIterBvec              = "iter_bvec"
 	traceVarKeepStacks            = "keep_stacks"
+	traceVarNoSends               = "no_sends"
 	traceVarOnlyCgroup            = "only_cgroup"
 	traceVarOnlyDevice            = "only_device"
 	traceVarOnlyProcesses         = "only_processes"
@@ -356,6 +369,7 @@ type traceSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type traceProgramSpecs struct {
 	ConsumeSkb           *ebpf.ProgramSpec `ebpf:"consume_skb"`
+	ConsumeSkbNowhere    *ebpf.ProgramSpec `ebpf:"consume_skb_nowhere"`
 	InetSockSetState     *ebpf.ProgramSpec `ebpf:"inet_sock_set_state"`
 	IoUringSubmitReq     *ebpf.ProgramSpec `ebpf:"io_uring_submit_req"`
 	KfreeSkb             *ebpf.ProgramSpec `ebpf:"kfree_skb"`
@@ -397,6 +411,7 @@ type traceMapSpecs struct {
 type traceVariableSpecs struct {
 	BitReserved        *ebpf.VariableSpec `ebpf:"bit_reserved"`
 	BitSoZerocopy      *ebpf.VariableSpec `ebpf:"bit_so_zerocopy"`
+	CallEnds           *ebpf.VariableSpec `ebpf:"call_ends"`
 	CodeCacheConfirm   *ebpf.VariableSpec `ebpf:"code_cache_confirm"`
 	CodeGenericRelease *ebpf.VariableSpec `ebpf:"code_generic_release"`
 	CodeGenericSteal   *ebpf.VariableSpec `ebpf:"code_generic_steal"`
@@ -404,6 +419,7 @@ type traceVariableSpecs struct {
 	CodeWrittenRelease *ebpf.VariableSpec `ebpf:"code_written_release"`
 	IterBvec           *ebpf.VariableSpec `ebpf:"iter_bvec"`
 	KeepStacks         *ebpf.VariableSpec `ebpf:"keep_stacks"`
+	NoSends            *ebpf.VariableSpec `ebpf:"no_sends"`
 	OnlyCgroup         *ebpf.VariableSpec `ebpf:"only_cgroup"`
 	OnlyDevice         *ebpf.VariableSpec `ebpf:"only_device"`
 	OnlyProcesses      *ebpf.VariableSpec `ebpf:"only_processes"`
@@ -467,6 +483,7 @@ func (m *traceMaps) Close() error {
 type traceVariables struct {
 	BitReserved        *ebpf.Variable `ebpf:"bit_reserved"`
 	BitSoZerocopy      *ebpf.Variable `ebpf:"bit_so_zerocopy"`
+	CallEnds           *ebpf.Variable `ebpf:"call_ends"`
 	CodeCacheConfirm   *ebpf.Variable `ebpf:"code_cache_confirm"`
 	CodeGenericRelease *ebpf.Variable `ebpf:"code_generic_release"`
 	CodeGenericSteal   *ebpf.Variable `ebpf:"code_generic_steal"`
@@ -474,6 +491,7 @@ type traceVariables struct {
 	CodeWrittenRelease *ebpf.Variable `ebpf:"code_written_release"`
 	IterBvec           *ebpf.Variable `ebpf:"iter_bvec"`
 	KeepStacks         *ebpf.Variable `ebpf:"keep_stacks"`
+	NoSends            *ebpf.Variable `ebpf:"no_sends"`
 	OnlyCgroup         *ebpf.Variable `ebpf:"only_cgroup"`
 	OnlyDevice         *ebpf.Variable `ebpf:"only_device"`
 	OnlyProcesses      *ebpf.Variable `ebpf:"only_processes"`
@@ -485,6 +503,7 @@ type traceVariables struct {
 // It can be passed to loadTraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type tracePrograms struct {
 	ConsumeSkb           *ebpf.Program `ebpf:"consume_skb"`
+	ConsumeSkbNowhere    *ebpf.Program `ebpf:"consume_skb_nowhere"`
 	InetSockSetState     *ebpf.Program `ebpf:"inet_sock_set_state"`
 	IoUringSubmitReq     *ebpf.Program `ebpf:"io_uring_submit_req"`
 	KfreeSkb             *ebpf.Program `ebpf:"kfree_skb"`
@@ -505,6 +524,7 @@ type tracePrograms struct {
 func (p *tracePrograms) Close() error {
 	return _TraceClose(
 		p.ConsumeSkb,
+		p.ConsumeSkbNowhere,
 		p.InetSockSetState,
 		p.IoUringSubmitReq,
 		p.KfreeSkb,

@@ -21,12 +21,15 @@ const (
 	// each is about how long it takes to look at one packet or send, with all
 	// that belongs to it.
 	each = 500 * time.Nanosecond
-	// period is the time from one window to the next. What goes on for longer
-	// is always met.
-	period = 80 * time.Millisecond
-	// narrowest and widest are the lengths of windows.
+	// shortest and longest are the time from one window to the next. What goes on
+	// for longer is always met. In between it is as long as makes opening and
+	// closing windows take no more than mayTake, too: on virtual machines each
+	// hook takes a millisecond, since processors have to be interrupted for it.
+	shortest = 80 * time.Millisecond
+	longest  = 250 * time.Millisecond
+	// narrowest is the length of the shortest window. The longest is half of the
+	// period.
 	narrowest = 2 * time.Millisecond
-	widest    = period / 2
 	// linger is how long packets that have left may take to arrive on this
 	// machine, before a window ends for them, too.
 	linger = time.Millisecond
@@ -46,7 +49,10 @@ type watch struct {
 	open   bool
 	since  time.Time // of sampling, or zero
 	opened time.Time
-	past   sampling // without what began at since and opened
+	change time.Duration // how long it took to open and close the last window
+	left   uint64        // how many packets of which more may become have left
+	arrive bool          // some left in the last window: hooks look at what becomes of them
+	past   sampling      // without what began at since and opened
 	kept   []observation
 	err    error
 }
@@ -106,7 +112,7 @@ func (w *watch) part(events uint64, in time.Duration) float64 {
 // whole looks at everything until that is too much, and returns how much is not;
 // 1 at the end.
 func (w *watch) whole() (float64, error) {
-	const tick = period / 2
+	const tick = shortest / 2
 	before, err := w.a.busy()
 	if err != nil {
 		return 1, err
@@ -130,7 +136,8 @@ func (w *watch) windows(p float64) error {
 		return err
 	}
 	for quiet := 0; quiet < calm; {
-		length := min(max(time.Duration(p*float64(period)), narrowest), widest)
+		period := min(max(time.Duration(float64(w.change)/mayTake), shortest), longest)
+		length := min(max(time.Duration(p*float64(period)), narrowest), period/2)
 		// The place of the window in its period is random: what happens
 		// regularly must not be met always, or never.
 		gap := period - length
@@ -185,6 +192,7 @@ func (w *watch) look(length time.Duration) (uint64, time.Duration, error) {
 	if err != nil {
 		return 0, 0, err
 	}
+	start := time.Now()
 	w.mu.Lock()
 	err = w.show(w.number + 1 + w.number%2)
 	w.mu.Unlock()
@@ -200,7 +208,11 @@ func (w *watch) look(length time.Duration) (uint64, time.Duration, error) {
 	defer w.mu.Unlock()
 	took := time.Since(w.opened)
 	w.past.windows++
-	return after - before, took, w.close()
+	opening := w.opened.Sub(start)
+	start = time.Now()
+	err = w.close()
+	w.change = opening + time.Since(start) - linger
+	return after - before, took, err
 }
 
 // show opens a window.
@@ -208,7 +220,12 @@ func (w *watch) show(number uint32) error {
 	if err := w.set(number); err != nil {
 		return err
 	}
-	if err := errors.Join(w.a.attach(arriving), w.a.attach(leaving)); err != nil {
+	if w.arrive || number%2 == 0 {
+		if err := w.a.attach(arriving); err != nil {
+			return err
+		}
+	}
+	if err := w.a.attach(leaving); err != nil {
 		return err
 	}
 	w.open = true
@@ -235,6 +252,15 @@ func (w *watch) close() error {
 	time.Sleep(linger)
 	if err := errors.Join(err, w.a.detach(arriving)); err != nil {
 		return err
+	}
+	left, err := w.a.left()
+	if err != nil {
+		return err
+	}
+	w.arrive = left != w.left
+	w.left = left
+	if !w.arrive {
+		return nil
 	}
 	devices, err := w.a.devices()
 	if err != nil {

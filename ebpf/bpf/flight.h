@@ -14,11 +14,9 @@ INLINE bool is_flight(const struct flight *f, const struct sk_buff *skb)
 
 INLINE struct flight *flight_of(const struct sk_buff *skb)
 {
-	u64 key = (u64)skb;
-	struct flight *f = map_lookup(&flights, &key);
+	struct flight *f = find_flight(packet_number(skb));
 	if (f && !is_flight(f, skb)) {
-		map_delete(&flights, &key);
-		LOSE(flights_out);
+		f->packet = 0;
 		return NULL;
 	}
 	return f;
@@ -59,11 +57,8 @@ INLINE void met(u64 *args, const struct sk_buff *skb, u32 what, u64 where, bool 
 		return;
 	u32 device = f->ingress ? f->ingress : f->device;
 	count_flight(args, f, device, f->netns, what, class_now(f, skb), where);
-	if (last) {
-		u64 key = (u64)skb;
-		map_delete(&flights, &key);
-		LOSE(flights_out);
-	}
+	if (last)
+		f->packet = 0;
 }
 
 SEC("tp_btf/netif_receive_skb")
@@ -121,6 +116,14 @@ SEC("tp_btf/consume_skb")
 int consume_skb(u64 *args)
 {
 	met(args, (void *)args[0], MET_FREED, args[1], 1);
+	return 0;
+}
+
+// Before Linux 6.3 nothing says where.
+SEC("tp_btf/consume_skb")
+int consume_skb_nowhere(u64 *args)
+{
+	met(args, (void *)args[0], MET_FREED, 0, 1);
 	return 0;
 }
 

@@ -15,29 +15,34 @@
 #define ETH_P_IP 0x0008	  // in network order on a little-endian machine
 #define ETH_P_IPV6 0xdd86
 
+// page_word reads a field of a page from its first words, which were read at once.
+#define page_word(words, field) (words)[FIELD_OFFSET(field) / 8 % 4]
+
 GLOBAL u32 class_of(u64 page)
 {
 	if (page & 1)
 		return CLASS_DEVICE;
 	struct page *p = (void *)page;
 	struct page___7_3 *newer = (void *)page;
+	u64 word[4] = {}, head = page;
+	probe_read_kernel(word, sizeof(word), p);
 	if (FIELD_EXISTS(newer->compound_info)) {
 		// A mask where pages are as large as a power of two.
-		u64 info = READ(newer, compound_info), size = __builtin_preserve_type_info(*p, 1);
+		u64 info = page_word(word, newer->compound_info), size = __builtin_preserve_type_info(*p, 1);
 		if (info & 1)
-			p = (void *)(size & (size - 1) ? info - 1 : page & info);
+			head = size & (size - 1) ? info - 1 : page & info;
 	} else {
-		u64 head = READ(p, compound_head);
-		if (head & 1)
-			p = (void *)(head - 1);
+		u64 info = page_word(word, p->compound_head);
+		if (info & 1)
+			head = info - 1;
 	}
-	u64 mapping = (u64)READ(p, mapping);
+	if (head != page)
+		probe_read_kernel(word, sizeof(word), (void *)head);
+	u64 mapping = page_word(word, p->mapping);
 	if (mapping)
 		return mapping & 1 ? CLASS_USER : mapping & 2 ? CLASS_KERNEL : CLASS_CACHE;
 	// The zero page stands for memory that was never written to.
-	u64 flags = 0;
-	probe_read_kernel(&flags, sizeof(flags), p);
-	if (flags >> bit_reserved & 1)
+	if (word[0] >> bit_reserved & 1)
 		return CLASS_USER;
 	return CLASS_KERNEL;
 }
@@ -93,57 +98,6 @@ INLINE u32 device_evidence(struct net_device *dev, bool v6)
 	return seen;
 }
 
-// transport finds where the payload begins, counted from skb->head, and notes
-// the sequence number. False if the packet is none of a known protocol.
-INLINE bool transport(struct packet *p, struct sk_buff *skb, u32 *payload)
-{
-	u64 head = (u64)skb->head;
-	u8 b[20] = {};
-	bool inner = BITFIELD(skb, encapsulation);
-	u32 network = inner ? skb->inner_network_header : skb->network_header;
-	u32 at = inner ? skb->inner_transport_header : skb->transport_header;
-	if (inner)
-		p->evidence |= SEEN_ENCAP;
-	if (probe_read_kernel(b, sizeof(b), (void *)(head + network)))
-		return 0;
-	if (b[0] >> 4 == 4) {
-		if (b[9] != p->protocol)
-			return 0;
-		if ((b[6] & 0x3f) | b[7]) {
-			p->evidence |= SEEN_FRAGMENT;
-			if ((b[6] & 0x1f) | b[7]) {
-				*payload = network + (b[0] & 15) * 4;
-				return p->protocol == IPPROTO_UDP;
-			}
-		}
-	} else if (b[0] >> 4 == 6) {
-		p->flags |= PACKET_V6;
-		if (b[6] == 44) {
-			u8 fragment[8] = {};
-			probe_read_kernel(fragment, 8, (void *)(head + network + 40));
-			p->evidence |= SEEN_FRAGMENT;
-			if (fragment[2] | (fragment[3] & 0xf8)) {
-				*payload = network + 48;
-				return p->protocol == IPPROTO_UDP;
-			}
-			at = network + 48;
-		}
-	} else {
-		return 0;
-	}
-	if (p->protocol == IPPROTO_UDP) {
-		*payload = at + 8;
-		return 1;
-	}
-	if (probe_read_kernel(b, sizeof(b), (void *)(head + at)))
-		return 0;
-	p->seq = (u32)b[4] << 24 | (u32)b[5] << 16 | (u32)b[6] << 8 | b[7];
-	if (b[13] & 2) // SYN takes a number
-		p->seq++;
-	*payload = at + (b[12] >> 4) * 4;
-	return 1;
-}
-
 // read_mark reads what tells a packet from the next at the same address: the
 // sequence number, or the length, of a transport header. Ports are left out,
 // which address translation changes, and checksums.
@@ -159,15 +113,72 @@ INLINE bool is_mark(const struct sk_buff *skb, u32 at, const struct flight *f)
 	return read_mark(skb, at, f->datagram) == f->mark;
 }
 
+// transport finds where the payload begins, counted from skb->head, and notes
+// the sequence number. False if the packet is none of a known protocol.
+INLINE bool transport(struct packet *p, struct sk_buff *skb, u32 *payload)
+{
+	u64 head = (u64)skb->head;
+	u8 *b = p->headers;
+	bool inner = BITFIELD(skb, encapsulation);
+	u32 network = inner ? skb->inner_network_header : skb->network_header;
+	u32 at = inner ? skb->inner_transport_header : skb->transport_header;
+	if (inner)
+		p->evidence |= SEEN_ENCAP;
+	// Both headers at once, where the first has no options: that is always.
+	if (probe_read_kernel(b, sizeof(p->headers), (void *)(head + network)))
+		return 0;
+	if (b[0] >> 4 == 4) {
+		if (b[9] != p->protocol)
+			return 0;
+		if ((b[6] & 0x3f) | b[7]) {
+			p->evidence |= SEEN_FRAGMENT;
+			if ((b[6] & 0x1f) | b[7]) {
+				*payload = network + (b[0] & 15) * 4;
+				p->mark = read_mark(skb, at, 1);
+				return p->protocol == IPPROTO_UDP;
+			}
+		}
+	} else if (b[0] >> 4 == 6) {
+		p->flags |= PACKET_V6;
+		if (b[6] == 44) {
+			u8 fragment[8] = {};
+			probe_read_kernel(fragment, 8, (void *)(head + network + 40));
+			p->evidence |= SEEN_FRAGMENT;
+			if (fragment[2] | (fragment[3] & 0xf8)) {
+				*payload = network + 48;
+				p->mark = read_mark(skb, at, 1);
+				return p->protocol == IPPROTO_UDP;
+			}
+			at = network + 48;
+		}
+	} else {
+		return 0;
+	}
+	if (at == network + 20)
+		b += 20;
+	else if (probe_read_kernel(b, 20, (void *)(head + at)))
+		return 0;
+	if (p->protocol == IPPROTO_UDP) {
+		p->mark = b[4] | b[5] << 8;
+		*payload = at + 8;
+		return 1;
+	}
+	p->mark = *(u32 *)(b + 4);
+	p->seq = (u32)b[4] << 24 | (u32)b[5] << 16 | (u32)b[6] << 8 | b[7];
+	if (b[13] & 2) // SYN takes a number
+		p->seq++;
+	*payload = at + (b[12] >> 4) * 4;
+	return 1;
+}
+
 // read_packet reads what is needed of a packet; false if it has no payload of a
 // known protocol.
 INLINE bool read_packet(struct packet *p, struct sk_buff *skb, u8 protocol)
 {
 	u32 start;
 	u64 head = (u64)skb->head;
-	p->id = (u64)skb;
-	p->mark = read_mark(skb, BITFIELD(skb, encapsulation) ? skb->inner_transport_header : skb->transport_header,
-			    protocol == IPPROTO_UDP);
+	p->id = packet_number(skb);
+	p->mark = 0;
 	p->evidence = 0;
 	p->flags = 0;
 	p->seq = 0;
@@ -185,9 +196,10 @@ INLINE bool read_packet(struct packet *p, struct sk_buff *skb, u8 protocol)
 	u32 in_head = len - p->data_len;
 	p->linear = in_head > skipped ? in_head - skipped : 0;
 	struct skb_shared_info *shared = (void *)(head + skb->end);
-	p->frags = READ(shared, nr_frags);
-	p->gso = READ(shared, gso_size) != 0;
-	u8 flags = READ(shared, flags);
+	probe_read_kernel(p->shared, sizeof(p->shared), shared);
+	p->frags = p->shared[FIELD_OFFSET(shared->nr_frags) % 64];
+	p->gso = *(u16 *)(p->shared + FIELD_OFFSET(shared->gso_size) % 64) != 0;
+	u8 flags = p->shared[FIELD_OFFSET(shared->flags) % 64];
 	if (flags & SKBFL_ZEROCOPY_ENABLE) {
 		p->evidence |= SEEN_LENT;
 		if (flags & SKBFL_PURE_ZEROCOPY)

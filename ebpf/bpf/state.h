@@ -136,6 +136,7 @@ struct socket_state {
 	u32 device;	// the first device of the newest packet
 	u32 window;	// the one it was last met in
 	u64 acked;	// TCP: tcp_sock.bytes_acked when sent was read
+	u64 caller, message; // TCP: thread that is sending, and what; 0 at the end of the call
 	struct runs asked; // by API, as the application sent
 	struct runs seen;  // by class, as packets entered their first device
 };
@@ -157,6 +158,7 @@ struct lower_key {
 
 // flight is a packet with payload that has passed the door of a driver.
 struct flight {
+	u64 packet; // packet_number, 0 where there is none
 	u64 sock, id;
 	u32 seq, payload;
 	u32 bytes;	// of the payload: those that passed the door for the first time
@@ -195,6 +197,7 @@ struct packet {
 	u32 at, from, left, lent, counted; // of walk: where it is, and what it has found
 	u32 events;			   // how often it was used
 	u32 stack;			   // see counter_key
+	u8 headers[40], shared[64];	   // as they are in memory
 	u8 flags, frags, gso, protocol;
 	u8 kind, unused[3];
 	struct frag frag[FRAG_ROOM];
@@ -204,7 +207,7 @@ struct packet {
 
 // losses are what could not be counted.
 struct losses {
-	u64 sockets, counters, flights_in, flights_out, unparsed, frags, bases, stacks;
+	u64 sockets, counters, flights_in, flights_lost, unparsed, frags, bases, stacks;
 };
 
 struct {
@@ -251,13 +254,21 @@ struct {
 	MAP_TYPE(value, u32);
 } lower SEC(".maps");
 
-// Keyed by the address of the packet. Packets may be freed where no tracepoint
-// is: the oldest then make room.
+// Packets under way, by their address. Packets may be freed where no tracepoint
+// is: later ones then take their place. A table of buckets costs each packet a
+// fifth of what a hash map does.
+#define FLIGHT_WAYS 4
+#define FLIGHT_BITS 14
+
+struct flight_bucket {
+	struct flight way[FLIGHT_WAYS];
+};
+
 struct {
-	MAP_SIZE(type, BPF_MAP_TYPE_LRU_HASH);
-	MAP_SIZE(max_entries, 65536);
-	MAP_TYPE(key, u64);
-	MAP_TYPE(value, struct flight);
+	MAP_SIZE(type, BPF_MAP_TYPE_ARRAY);
+	MAP_SIZE(max_entries, 1 << FLIGHT_BITS);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, struct flight_bucket);
 } flights SEC(".maps");
 
 struct device_key {
@@ -329,6 +340,8 @@ volatile const u32 only_processes;	  // look at those in the map alone
 volatile const u64 only_cgroup;
 volatile const u32 only_device;
 volatile const u32 keep_stacks;
+volatile const u32 no_sends;  // there is no hook where a send call begins to fill packets
+volatile const u32 call_ends; // there is a hook where each send call ends
 
 // The number of the window in which the tracer looks. Odd windows are samples;
 // between even ones, the first is 0, nothing is missed but at their edges.
@@ -385,6 +398,56 @@ INLINE void count(const struct counter_key *key, u64 bytes, u64 lent)
 	__sync_fetch_and_add(&c->packets, 1);
 	if (lent)
 		__sync_fetch_and_add(&c->lent_bytes, lent);
+}
+
+// packet_number names a packet by its address. The verifier takes no products of
+// pointers, but their differences are numbers to it.
+INLINE u64 packet_number(const struct sk_buff *skb)
+{
+	u64 number = (u64)skb;
+	__asm__ volatile("%0 -= %1" : "+r"(number) : "r"(&window));
+	return number;
+}
+
+INLINE struct flight_bucket *flights_near(u64 packet)
+{
+	u32 bucket = packet * 0x9e3779b97f4a7c15 >> (64 - FLIGHT_BITS); // by the golden ratio
+	return map_lookup(&flights, &bucket);
+}
+
+INLINE struct flight *find_flight(u64 packet)
+{
+	struct flight_bucket *near = flights_near(packet);
+	if (!near)
+		return NULL;
+#pragma unroll
+	for (int i = 0; i < FLIGHT_WAYS; i++) {
+		if (near->way[i].packet == packet)
+			return &near->way[i];
+	}
+	return NULL;
+}
+
+// place_for returns where to put a flight: where the one before it with the same
+// address is, or nothing, or some other.
+INLINE struct flight *place_for(u64 packet, u32 any)
+{
+	struct flight_bucket *near = flights_near(packet);
+	if (!near)
+		return NULL;
+	struct flight *f = NULL;
+#pragma unroll
+	for (int i = 0; i < FLIGHT_WAYS; i++) {
+		if (near->way[i].packet == packet)
+			return &near->way[i];
+		if (!near->way[i].packet)
+			f = &near->way[i];
+	}
+	if (f)
+		return f;
+	LOSE(flights_lost);
+	any %= FLIGHT_WAYS;
+	return any == 0 ? &near->way[0] : any == 1 ? &near->way[1] : any == 2 ? &near->way[2] : &near->way[3];
 }
 
 // find_run returns the number of the run that seq lies in, that of a run before

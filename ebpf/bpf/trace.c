@@ -186,6 +186,34 @@ INLINE void ask(struct socket_state *s, struct sock *sk, u32 seq, const struct c
 	s->asked.last = n;
 }
 
+// send_sock looks who is sending on a TCP socket on kernels without a hook for
+// that, from what comes next: its first packet, or the end of the call. What was
+// accepted by then and not been counted is from where on it begins.
+INLINE struct socket_state *send_sock(struct sock *sk, struct packet *p, u32 from)
+{
+	u64 key = (u64)sk;
+	struct socket_state *s = map_lookup(&sockets, &key);
+	struct call call;
+	current_call(&call, key);
+	if (!s) {
+		if (only_processes && !call.sure) // the current process may be anyone
+			return NULL;
+		s = sender(sk, p);
+		if (!s)
+			return NULL;
+		if ((s32)(s->sent - from) > 0)
+			s->sent = from;
+	}
+	if (s->window != window)
+		resume(s, sk);
+	if (call.sure) {
+		ask(s, sk, s->sent, &call, call.api);
+		own(s);
+	}
+	catch_up(s, sk);
+	return s;
+}
+
 SEC("tp_btf/tcp_sendmsg_locked")
 int tcp_sendmsg_locked(u64 *args)
 {
@@ -197,10 +225,16 @@ int tcp_sendmsg_locked(u64 *args)
 	struct socket_state *s = sender(sk, p);
 	if (!s)
 		return 0;
+	u64 caller = get_current_pid_tgid();
 	if (s->window != window)
 		resume(s, sk);
 	else
 		catch_up(s, sk);
+	// Each packet of one call comes here.
+	if (call_ends && s->caller == caller && s->message == (u64)msg)
+		return 0;
+	s->caller = caller;
+	s->message = (u64)msg;
 	struct call call;
 	current_call(&call, (u64)sk);
 	u8 api = call.api;
@@ -223,10 +257,18 @@ int sock_send_length(u64 *args)
 	struct sock *sk = (void *)args[0];
 	int sent = (int)args[1];
 	struct packet *p = room(1);
-	if (!p || sent <= 0)
+	if (!p)
 		return 0;
+	if (no_sends && sk->sk_protocol == IPPROTO_TCP) {
+		if (sent > 0)
+			send_sock(sk, p, write_seq_of(sk) - sent);
+		return 0;
+	}
 	struct socket_state *s = sender(sk, p);
 	if (!s)
+		return 0;
+	s->caller = 0;
+	if (sent <= 0)
 		return 0;
 	if (s->facts.protocol == IPPROTO_TCP) {
 		if (s->window != window)
@@ -319,7 +361,10 @@ int net_dev_queue(u64 *args)
 		s->window = window;
 		ask(s, sk, 0, &call, call.api);
 	} else {
-		s = map_lookup(&sockets, &key);
+		if (no_sends)
+			s = send_sock(sk, p, p->seq);
+		else
+			s = map_lookup(&sockets, &key);
 		if (!s)
 			return 0;
 		if (s->window != window)
@@ -352,24 +397,32 @@ int net_dev_queue(u64 *args)
 	return 0;
 }
 
-INLINE void take_off(struct packet *p, struct socket_state *s, u64 sk, u32 lent)
+// take_off remembers a packet that leaves, if anything may become of it that
+// matters: not one that was copied, where a real device takes it, or a stack of
+// this machine without a program that would copy it again.
+INLINE void take_off(struct packet *p, struct socket_state *s, struct net_device *dev, u64 sk, u32 lent)
 {
 	if (!p->counted && window)
+		return;
+	if (!lent && !dev->xdp_prog && (p->evidence & SEEN_LOOPBACK || !dev->rtnl_link_ops))
 		return;
 	u32 number = find_run(&s->seen, p->seq + p->payload - 1);
 	struct run run = {};
 	if (known(&s->seen, number))
 		run = s->seen.at[number % RUNS];
-	struct flight f = {
-		.sock = sk, .id = s->facts.id, .seq = p->seq, .mark = p->mark, .datagram = p->protocol == IPPROTO_UDP, .payload = p->payload, .bytes = p->counted, .lent_bytes = lent,
+	struct flight *f = place_for(p->id, p->events);
+	if (!f)
+		return;
+	*f = (struct flight){
+		.packet = p->id, .sock = sk, .id = s->facts.id, .seq = p->seq, .mark = p->mark,
+		.datagram = p->protocol == IPPROTO_UDP, .payload = p->payload, .bytes = p->counted, .lent_bytes = lent,
 		.device = p->device, .netns = p->netns,
 		.evidence = p->evidence & (SEEN_LENT | SEEN_TAP | SEEN_LOOPBACK), .api = run.api, .class = run.class};
 	if (!lent)
-		f.class = p->data_len ? CLASS_KERNEL : CLASS_LINEAR;
+		f->class = p->data_len ? CLASS_KERNEL : CLASS_LINEAR;
 	if (window & 1)
-		f.evidence |= SEEN_SAMPLED;
+		f->evidence |= SEEN_SAMPLED;
 	LOSE(flights_in);
-	map_update(&flights, &p->id, &f, BPF_ANY);
 }
 
 SEC("tp_btf/net_dev_start_xmit")
@@ -393,7 +446,7 @@ int net_dev_start_xmit(u64 *args)
 	p->stack = keep_stack(args);
 	if (p->device == s->device) {
 		u32 lent = walk(p, s, KIND_DOOR, &s->door);
-		take_off(p, s, key, lent);
+		take_off(p, s, dev, key, lent);
 		return 0;
 	}
 	struct lower_key below = {.socket = s->facts.id, .device = p->device, .netns = p->netns};
@@ -407,9 +460,9 @@ int net_dev_start_xmit(u64 *args)
 			return 0;
 	}
 	u32 lent = walk(p, s, KIND_LOWER, edge);
-	struct flight *f = map_lookup(&flights, &p->id);
+	struct flight *f = find_flight(p->id);
 	if (!f)
-		take_off(p, s, key, lent); // a segment of what came from above
+		take_off(p, s, dev, key, lent); // a segment of what came from above
 	else if (!p->data_len)
 		f->lent_bytes = 0;
 	return 0;
