@@ -42,7 +42,7 @@ func TestGuestTracepoint(t *testing.T) {
 				if n := <-got; n != total {
 					t.Errorf("%d bytes arrived", n)
 				}
-				truth{len(c.causes) > 0, c.causes}.check(t, tracer, inode, c.api, total)
+				truth{copied: len(c.causes) > 0, causes: c.causes}.check(t, tracer, inode, c.api, total)
 			})
 		}
 	}

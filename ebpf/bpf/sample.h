@@ -33,7 +33,7 @@ INLINE struct socket_state *settle_account(struct sock *sk, struct packet *room,
 		struct base *base = map_lookup(&bases, &key);
 		if (!window || !base || base->seq == write_seq_of(sk))
 			return NULL;
-		return adopt(sk, room, tgid);
+		return adopt(sk, room, tgid, NULL);
 	}
 	if (s->facts.protocol != IPPROTO_TCP || s->facts.flags & SOCKET_SHUT)
 		return NULL;

@@ -250,16 +250,34 @@ INLINE void push_unseen(struct runs *runs, u32 seq)
 	runs->at[n % RUNS] = (struct run){.start = seq, .flags = RUN_UNSEEN};
 }
 
+// claim says whether it is for the caller to count what was accepted between two
+// sequence numbers: sends end, and are looked at, without the lock of the socket.
+// The instruction compares and exchanges a word; it is written out since the
+// compiler would take it, of Linux 5.12, together with others that change how
+// everything is compiled.
+INLINE bool claim(u32 *at, u32 from, u32 to)
+{
+	u64 was;
+	__asm__ volatile("r0 = %1\n"
+			 "r1 = %2\n"
+			 "r2 = %3\n"
+			 ".byte 0xc3, 0x21, 0, 0, 0xf1, 0, 0, 0\n" // r0 = cmpxchg_32(r1 + 0, r0, r2)
+			 "%0 = r0"
+			 : "=r"(was)
+			 : "r"((u64)from), "r"(at), "r"((u64)to)
+			 : "r0", "r1", "r2", "memory");
+	return (u32)was == from;
+}
+
 // catch_up counts what the socket has accepted since that was read last: of the
 // API that was asked for last, or unseen.
 INLINE void catch_up(struct socket_state *s, struct sock *sk)
 {
-	u32 seq = write_seq_of(sk);
-	if ((s32)(seq - s->sent) <= 0)
+	u32 from = s->sent, seq = write_seq_of(sk);
+	if ((s32)(seq - from) <= 0 || s->facts.flags & SOCKET_SHUT || !claim(&s->sent, from, seq))
 		return;
 	struct run *last = &s->asked.at[s->asked.last % RUNS];
-	count_sent(s, last->flags & RUN_UNSEEN ? KIND_UNSEEN : KIND_SENT, last->api, seq - s->sent);
-	s->sent = seq;
+	count_sent(s, last->flags & RUN_UNSEEN ? KIND_UNSEEN : KIND_SENT, last->api, seq - from);
 }
 
 // resume takes up a TCP socket that was last met in another window. What it has
@@ -267,24 +285,23 @@ INLINE void catch_up(struct socket_state *s, struct sock *sk)
 // sent; how much was acknowledged tells the upper.
 INLINE void resume(struct socket_state *s, struct sock *sk)
 {
-	u32 seq = write_seq_of(sk);
-	u64 missed = (u32)(seq - s->sent), acked = acked_of(sk), more = acked - s->acked;
+	u32 from = s->sent, seq = write_seq_of(sk);
+	u64 missed = (u32)(seq - from), acked = acked_of(sk), more = acked - s->acked;
 	if (more > missed + (1u << 31))
 		missed += (more - missed + (1u << 31)) >> 32 << 32;
 	s->window = window;
 	s->acked = acked;
-	if (!missed || s->facts.flags & SOCKET_SHUT)
+	if (!missed || s->facts.flags & SOCKET_SHUT || !claim(&s->sent, from, seq))
 		return;
 	if (missed >= 1 << 30) // too far to tell before from behind
 		s->queued = s->door = READ((struct tcp_sock *)sk, snd_una);
 	count_sent(s, KIND_UNSEEN, API_UNKNOWN, missed);
-	push_unseen(&s->asked, s->sent);
-	s->sent = seq;
+	push_unseen(&s->asked, from);
 }
 
 // adopt makes the state of a socket that is met for the first time; tgid is the
-// process that has it.
-INLINE struct socket_state *adopt(struct sock *sk, struct packet *room, u32 tgid)
+// process that has it, and from where to count from on, if not from now.
+INLINE struct socket_state *adopt(struct sock *sk, struct packet *room, u32 tgid, const u32 *from)
 {
 	u64 key = (u64)sk;
 	u16 family = READ(sk, __sk_common.skc_family);
@@ -307,6 +324,8 @@ INLINE struct socket_state *adopt(struct sock *sk, struct packet *room, u32 tgid
 	s->window = window;
 	if (s->facts.protocol == IPPROTO_TCP) {
 		s->sent = write_seq_of(sk);
+		if (from && (s32)(s->sent - *from) > 0)
+			s->sent = *from;
 		s->acked = acked_of(sk);
 		s->queued = s->door = READ((struct tcp_sock *)sk, snd_nxt);
 		s->asked.at[0].start = s->seen.at[0].start = READ((struct tcp_sock *)sk, snd_una);
@@ -339,6 +358,6 @@ INLINE struct socket_state *sender(struct sock *sk, struct packet *room)
 		s = NULL;
 	}
 	if (!s)
-		s = adopt(sk, room, get_current_pid_tgid() >> 32);
+		s = adopt(sk, room, get_current_pid_tgid() >> 32, NULL);
 	return s;
 }

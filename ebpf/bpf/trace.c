@@ -198,11 +198,9 @@ INLINE struct socket_state *send_sock(struct sock *sk, struct packet *p, u32 fro
 	if (!s) {
 		if (only_processes && !call.sure) // the current process may be anyone
 			return NULL;
-		s = sender(sk, p);
+		s = adopt(sk, p, get_current_pid_tgid() >> 32, &from);
 		if (!s)
 			return NULL;
-		if ((s32)(s->sent - from) > 0)
-			s->sent = from;
 	}
 	if (s->window != window)
 		resume(s, sk);
