@@ -178,6 +178,15 @@ type fentrySpan struct {
 	Unused uint8
 }
 
+type fentryTuple struct {
+	_        structs.HostLayout
+	From     [16]uint8
+	To       [16]uint8
+	FromPort uint16
+	ToPort   uint16
+	Protocol uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -190,6 +199,7 @@ const (
 	fentryMapLinks                  = "links"
 	fentryMapMissing                = "missing"
 	fentryMapSenders                = "senders"
+	fentryMapTuples                 = "tuples"
 	fentryMapWanted                 = "wanted"
 	fentryProgPskbPullTail          = "__pskb_pull_tail"
 	fentryProgDoTcpSendpages        = "do_tcp_sendpages"
@@ -307,6 +317,7 @@ type fentryMapSpecs struct {
 	Links   *ebpf.MapSpec `ebpf:"links"`
 	Missing *ebpf.MapSpec `ebpf:"missing"`
 	Senders *ebpf.MapSpec `ebpf:"senders"`
+	Tuples  *ebpf.MapSpec `ebpf:"tuples"`
 	Wanted  *ebpf.MapSpec `ebpf:"wanted"`
 }
 
@@ -358,6 +369,7 @@ type fentryMaps struct {
 	Links   *ebpf.Map `ebpf:"links"`
 	Missing *ebpf.Map `ebpf:"missing"`
 	Senders *ebpf.Map `ebpf:"senders"`
+	Tuples  *ebpf.Map `ebpf:"tuples"`
 	Wanted  *ebpf.Map `ebpf:"wanted"`
 }
 
@@ -371,6 +383,7 @@ func (m *fentryMaps) Close() error {
 		m.Links,
 		m.Missing,
 		m.Senders,
+		m.Tuples,
 		m.Wanted,
 	)
 }

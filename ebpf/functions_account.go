@@ -307,7 +307,10 @@ func (f fact) private() (string, probe.Mechanism) {
 			return "tx-timestamp", probe.AtClone
 		case name == "dev_queue_xmit_nit":
 			return "packet-tap", probe.AtClone
-		case name == "deliver_skb":
+		case name == "deliver_skb": // to a packet socket, on kernels that make pages private later
+			if f.evidence.has(seenLocal) || f.evidence.has(seenLoopback) {
+				return "loopback-delivery", probe.AtIngress
+			}
 			return "packet-tap", probe.AtIngress
 		case strings.HasPrefix(name, "__netif_receive_skb"):
 			return f.received()

@@ -110,6 +110,15 @@ type kprobeSenderState struct {
 	_ [4]byte
 }
 
+type kprobeTuple struct {
+	_        structs.HostLayout
+	From     [16]uint8
+	To       [16]uint8
+	FromPort uint16
+	ToPort   uint16
+	Protocol uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -122,6 +131,7 @@ const (
 	kprobeMapLinks                  = "links"
 	kprobeMapMissing                = "missing"
 	kprobeMapSenders                = "senders"
+	kprobeMapTuples                 = "tuples"
 	kprobeMapWanted                 = "wanted"
 	kprobeProgPskbPullTail          = "__pskb_pull_tail"
 	kprobeProgDoTcpSendpages        = "do_tcp_sendpages"
@@ -239,6 +249,7 @@ type kprobeMapSpecs struct {
 	Links   *ebpf.MapSpec `ebpf:"links"`
 	Missing *ebpf.MapSpec `ebpf:"missing"`
 	Senders *ebpf.MapSpec `ebpf:"senders"`
+	Tuples  *ebpf.MapSpec `ebpf:"tuples"`
 	Wanted  *ebpf.MapSpec `ebpf:"wanted"`
 }
 
@@ -290,6 +301,7 @@ type kprobeMaps struct {
 	Links   *ebpf.Map `ebpf:"links"`
 	Missing *ebpf.Map `ebpf:"missing"`
 	Senders *ebpf.Map `ebpf:"senders"`
+	Tuples  *ebpf.Map `ebpf:"tuples"`
 	Wanted  *ebpf.Map `ebpf:"wanted"`
 }
 
@@ -303,6 +315,7 @@ func (m *kprobeMaps) Close() error {
 		m.Links,
 		m.Missing,
 		m.Senders,
+		m.Tuples,
 		m.Wanted,
 	)
 }

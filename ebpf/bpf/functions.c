@@ -292,6 +292,8 @@ LOCAL int copied(void *ctx, struct sk_buff *skb, u32 kind, u32 group, u32 eviden
 	struct seen p;
 	struct fact_key key = {.kind = kind, .evidence = evidence};
 	struct sender_state *s = owner_of(skb, (u8 *)&key.api);
+	if (!s && kind == FACT_XDP) // it has come in, and lost its socket
+		s = owner_by_tuple(skb);
 	if (!s || !read_seen(&p, skb))
 		return 0;
 	get_stack(ctx, key.frames, sizeof(key.frames), 0);

@@ -203,6 +203,13 @@ struct lender {
 	u8 api, unused[7];
 };
 
+// A tuple is how a socket is found by packets that have lost it on their way.
+struct tuple {
+	u8 from[16], to[16];
+	u16 from_port, to_port; // in network order
+	u32 protocol;
+};
+
 // What a thread is about to send.
 struct calling {
 	u64 sock;
@@ -248,6 +255,13 @@ struct {
 	MAP_TYPE(key, u64);
 	MAP_TYPE(value, struct calling);
 } calls SEC(".maps");
+
+struct {
+	MAP_SIZE(type, BPF_MAP_TYPE_LRU_HASH);
+	MAP_SIZE(max_entries, 32768);
+	MAP_TYPE(key, struct tuple);
+	MAP_TYPE(value, struct lender);
+} tuples SEC(".maps");
 
 struct link_key {
 	u32 netns, index;

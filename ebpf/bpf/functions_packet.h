@@ -275,6 +275,37 @@ LOCAL u32 read_seen(struct seen *p, struct sk_buff *skb)
 	return 1;
 }
 
+// owner_by_tuple finds the socket of a packet by its addresses.
+LOCAL struct sender_state *owner_by_tuple(struct sk_buff *skb)
+{
+	struct tuple key = {};
+	u8 first[10] = {};
+	u64 head = (u64)READ(skb, head), network, ports;
+	network = head + (READ_BITFIELD(skb, encapsulation) ? READ(skb, inner_network_header) : READ(skb, network_header));
+	if (probe_read_kernel(first, sizeof(first), (void *)network))
+		return NULL;
+	if (first[0] >> 4 == 4) {
+		key.protocol = first[9];
+		probe_read_kernel(key.from, 4, (void *)(network + 12));
+		probe_read_kernel(key.to, 4, (void *)(network + 16));
+		ports = network + (first[0] & 15) * 4;
+	} else if (first[0] >> 4 == 6) {
+		key.protocol = first[6];
+		probe_read_kernel(key.from, 16, (void *)(network + 8));
+		probe_read_kernel(key.to, 16, (void *)(network + 24));
+		ports = network + 40;
+	} else {
+		return NULL;
+	}
+	probe_read_kernel(&key.from_port, 4, (void *)ports);
+	struct lender *l = map_lookup(&tuples, &key);
+	if (!l)
+		return NULL;
+	u64 sock = l->sock;
+	struct sender_state *s = map_lookup(&senders, &sock);
+	return s && s->owner.id == l->id ? s : NULL;
+}
+
 // owner_of finds the socket a packet belongs to: by the packet itself, or by the
 // notice that somebody waits for.
 LOCAL struct sender_state *owner_of(struct sk_buff *skb, u8 *api)

@@ -216,6 +216,26 @@ INLINE u32 written_by(struct sock *sk)
 	return READ((struct tcp_sock___functions *)sk, write_seq);
 }
 
+// note_tuple makes a connected socket known by its addresses.
+LOCAL int note_tuple(struct sock *sk, const struct owner *o)
+{
+	struct tuple key = {.protocol = o->protocol};
+	struct lender l = {.sock = (u64)sk, .id = o->id};
+	if (!o->remote_port)
+		return 0;
+	key.from_port = __builtin_bswap16(o->local_port);
+	key.to_port = __builtin_bswap16(o->remote_port);
+	if (o->family == AF_INET || (o->remote[10] == 0xff && o->remote[11] == 0xff && !o->remote[0])) {
+		*(u32 *)key.from = READ(sk, __sk_common.skc_rcv_saddr);
+		*(u32 *)key.to = READ(sk, __sk_common.skc_daddr);
+	} else {
+		__builtin_memcpy(key.from, o->local, 16);
+		__builtin_memcpy(key.to, o->remote, 16);
+	}
+	map_update(&tuples, &key, &l, BPF_ANY);
+	return 0;
+}
+
 // sender_of returns the state of a socket that the current task sends on.
 LOCAL struct sender_state *sender_of(struct sock *sk)
 {
@@ -246,7 +266,10 @@ LOCAL struct sender_state *sender_of(struct sock *sk)
 	}
 	if (map_update(&senders, &key, s, BPF_NOEXIST))
 		MISS(senders);
-	return map_lookup(&senders, &key);
+	s = map_lookup(&senders, &key);
+	if (s)
+		note_tuple(sk, &s->owner);
+	return s;
 }
 
 INLINE u32 span_evidence(const struct span *span)

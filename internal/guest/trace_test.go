@@ -2,18 +2,16 @@ package guest_test
 
 import (
 	"maps"
-	"os"
-	"os/exec"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/zcprobe/zcprobe/internal/guest"
 )
 
-// traceTests are the tests of the tracer that every tier must pass in guests.
-const traceTests = "^Test(Scenarios)$"
+// traceTests are the tests of the tracer that the tiers of functions must pass in
+// guests.
+const traceTests = "^Test(Scenarios|KernelDatagrams|Loopback|Sources|Mixed|VirtualDevices|Tun|DatagramsToHere|Proxy|MidStream|GuestFunctionCost)$"
 
 // TestTrace runs the tests of the tracer in guests, in the tiers that this
 // machine has not, on each kernel: which functions there are, and what they take,
@@ -21,16 +19,15 @@ const traceTests = "^Test(Scenarios)$"
 func TestTrace(t *testing.T) {
 	guest.Require(t)
 	binary := guest.BuildTests(t, "./ebpf")
-	match := traceTests
-	if m := os.Getenv("TRACE_RUN"); m != "" {
-		match = m
-	}
-	tiers := strings.Fields("fentry kprobe")
-	if m := os.Getenv("TRACE_TIERS"); m != "" {
-		tiers = strings.Fields(m)
-	}
 	for _, series := range []string{"5.10", "6.1", "6.12", "6.18", "7.3"} {
-		t.Run(series, func(t *testing.T) { runTrace(t, binary, match, series, tiers) })
+		for _, tier := range []string{"fentry", "kprobe"} {
+			t.Run(series+"/"+tier, func(t *testing.T) {
+				runTests(t, binary, traceTests, guest.Config{
+					Series: series, Modules: []string{"veth", "tun", "vxlan", "sch_ingress", "cls_bpf"},
+					Tools: []string{"ip", "ethtool"}, Env: []string{"ZCPROBE_TIER=" + tier}, Timeout: 25 * time.Minute,
+				})
+			})
+		}
 	}
 }
 
@@ -71,34 +68,5 @@ func TestTraceRefused(t *testing.T) {
 				t.Run(name, func(t *testing.T) { replay(t, test, r.Steps[i]) })
 			}
 		})
-	}
-}
-
-// runTrace runs the tests once for each tier in one guest.
-func runTrace(t *testing.T, binary, match, series string, tiers []string) {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), binary, "-test.list="+match).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	names := slices.DeleteFunc(strings.Fields(string(out)), func(name string) bool { return !strings.HasPrefix(name, "Test") })
-	if len(names) == 0 {
-		t.Fatalf("no tests match %s", match)
-	}
-	c := guest.Config{
-		Series: series, Modules: []string{"veth", "tun", "sch_ingress", "cls_bpf"}, Tools: []string{"ip", "ethtool"},
-		Files: map[string]string{"/bin/tests": binary}, Timeout: 15 * time.Minute,
-	}
-	for _, tier := range tiers {
-		for _, name := range names {
-			c.Steps = append(c.Steps, guest.Step{
-				Args: []string{"tests", "-test.v", "-test.run=^" + name + "$", "-test.timeout=5m"}, Env: []string{"ZCPROBE_TIER=" + tier}})
-		}
-	}
-	r := guest.Run(t, c)
-	for i, tier := range tiers {
-		for j, name := range names {
-			t.Run(tier+"/"+name, func(t *testing.T) { replay(t, name, r.Steps[i*len(names)+j]) })
-		}
 	}
 }
