@@ -58,8 +58,10 @@ object, the summary the last, and those of --interval (of all that was seen so
 far) before it.
 
 It changes nothing, reads nobody's data and leaves nothing in the kernel, however
-it ends. It needs CAP_BPF and CAP_PERFMON, or root; --tier none needs nothing, and
-sees little. --dry-run says what it would attach, and what is missing.`,
+it ends. It needs CAP_BPF and CAP_PERFMON, or root; without them it says so and goes
+on by --tier none, which needs nothing and sees little. --dry-run says what it would
+attach, and what is missing. Where much is sent it looks at a part and extrapolates;
+--exact looks at everything.`,
 		Example: `  zcprobe trace -p "$(pidof nginx)" -d 10s
   zcprobe trace --to 10.0.0.5:443 --stack
   zcprobe trace --container 4f1c0e9a5b7d -o json
