@@ -2,7 +2,6 @@ package ebpf
 
 import (
 	"context"
-	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"maps"
@@ -232,10 +231,7 @@ func (d *diagnosis) learn(calls []callCount) {
 		if _, known := d.built[c.pid]; known || c.pattern != patternLoop {
 			continue
 		}
-		d.built[c.pid] = ""
-		if info, err := buildinfo.ReadFile(fmt.Sprintf("/proc/%d/exe", c.pid)); err == nil {
-			d.built[c.pid] = info.GoVersion
-		}
+		d.built[c.pid] = goVersion(fmt.Sprintf("/proc/%d/exe", c.pid))
 	}
 }
 

@@ -42,26 +42,26 @@ func newTraceCmd(a *app) *cobra.Command {
 		Use:   "trace [-p PID] [-- CMD ARG..]",
 		Short: "What is really copied, by which process, where and why",
 		Long: `Watches what the kernel does with the payload that processes send, and says how
-many bytes went out uncopied, and for every copy where it was made, why, and what
-to do about it. Without a filter it watches every process; filters that are given
-together must all hold.
+many bytes went out uncopied, and for every copy where it was made, why, and
+what to do about it. Without a filter it watches every process; filters that
+are given together must all hold.
 
 With CMD it starts the program when it is watching, and ends with it. CMD keeps
-standard input, and its exit status is a field of the answer (128 and the number
-of the signal if one ended it); with -o json, what it prints goes to standard
-error. SIGINT and SIGTERM are passed on to it.
+standard input, and its exit status is a field of the answer (128 and the
+number of the signal if one ended it); with -o json, what it prints goes to
+standard error. SIGINT and SIGTERM are passed on to it.
 
 It ends when CMD or all of the processes of -p have ended, after -d, or when
 interrupted (Ctrl-C), and prints the summary then. On a terminal it shows
-meanwhile what it sees, unless CMD has the terminal. With -o json each line is an
-object, the summary the last, and those of --interval (of all that was seen so
-far) before it.
+meanwhile what it sees, unless CMD has the terminal. With -o json each line is
+an object, the summary the last, and those of --interval (of all that was seen
+so far) before it.
 
-It changes nothing, reads nobody's data and leaves nothing in the kernel, however
-it ends. It needs CAP_BPF and CAP_PERFMON, or root; without them it says so and goes
-on by --tier none, which needs nothing and sees little. --dry-run says what it would
-attach, and what is missing. Where much is sent it looks at a part and extrapolates;
---exact looks at everything.`,
+It changes nothing, reads nobody's data and leaves nothing in the kernel,
+however it ends. It needs CAP_BPF and CAP_PERFMON, or root; without them it
+says so and goes on by --tier none, which needs nothing and sees little.
+--dry-run says what it would attach, and what is missing. Where much is sent it
+looks at a part and extrapolates; --exact looks at everything.`,
 		Example: `  zcprobe trace -p "$(pidof nginx)" -d 10s
   zcprobe trace --to 10.0.0.5:443 --stack
   zcprobe trace --container 4f1c0e9a5b7d -o json
