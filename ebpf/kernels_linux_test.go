@@ -33,7 +33,7 @@ func skipRing(t testing.TB, api string) {
 // TestKernelDatagrams sends datagrams in few traces, for guests, where it takes
 // long to start one.
 func TestKernelDatagrams(t *testing.T) {
-	const sends, small, large = 50, 1200, 8000
+	const sends, small, large = 50, 1024, 8000 // a small one lies in one page
 	for _, off := range []string{"", "sg", "tx"} {
 		t.Run("off "+off, func(t *testing.T) {
 			sink := newSink(t)
