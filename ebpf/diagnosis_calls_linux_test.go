@@ -381,3 +381,30 @@ func TestAdviceOfCompletions(t *testing.T) {
 		})
 	}
 }
+
+// TestAdviceAndStrace: as many calls are told of as strace counts.
+func TestAdviceAndStrace(t *testing.T) {
+	strace, python3 := testenv.Tool(t, "strace"), testenv.Tool(t, "python3")
+	f := file(t, 2<<20)
+	for _, c := range []struct{ id, call, program string }{
+		{"copy-loop", "sendto", "while b := f.read(65536): s.sendall(b)"},
+		{"no-so-zerocopy", "sendto", "for i in range(50): s.send(b'x' * 40000, 0x4000000)"},
+		{"small-splice", "splice", "r, w = os.pipe()\nwhile n := os.splice(f.fileno(), w, 4096):\n    os.splice(r, s.fileno(), n)"},
+	} {
+		t.Run(c.id, func(t *testing.T) {
+			got := python(t, pythonConnect+c.program, listen(t), f.Name())[c.id]
+			out, err := exec.Command(strace, "-f", "-qq", "-e", "trace="+c.call, python3, "-c", "import sys\n"+pythonConnect+c.program,
+				listen(t), f.Name()).CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			counted := uint64(strings.Count(string(out), c.call+"("))
+			if c.call == "splice" { // into the pipe, and out of it
+				counted /= 2
+			}
+			if got.Calls != counted {
+				t.Errorf("%d calls, strace says %d", got.Calls, counted)
+			}
+		})
+	}
+}

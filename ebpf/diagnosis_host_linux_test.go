@@ -207,3 +207,22 @@ func TestAdviceOfProbing(t *testing.T) {
 		c.Close()
 	}
 }
+
+// TestAdviceOfTimestamps: a copy that is made for a timestamp is none of what the
+// wire had.
+func TestAdviceOfTimestamps(t *testing.T) {
+	const software = 1<<1 | 1<<4 // SOF_TIMESTAMPING_TX_SOFTWARE, SOF_TIMESTAMPING_SOFTWARE
+	for _, stamps := range []bool{false, true} {
+		t.Run(fmt.Sprint(stamps), func(t *testing.T) {
+			c := dialSink(t)
+			var want []string
+			if stamps {
+				control(t, c, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, software) })
+				want = []string{"tx-timestamp"}
+			}
+			tracer := open(t, ebpf.Options{Exact: true})
+			lend(t, c)
+			expect(t, advised(t, tracer, 0), want...)
+		})
+	}
+}
