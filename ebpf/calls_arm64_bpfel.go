@@ -159,6 +159,7 @@ type callsSocketNow struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	callsMapCalls              = "calls"
+	callsMapFresh              = "fresh"
 	callsMapHeaders            = "headers"
 	callsMapLatencies          = "latencies"
 	callsMapProcesses          = "processes"
@@ -233,6 +234,7 @@ type callsProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type callsMapSpecs struct {
 	Calls     *ebpf.MapSpec `ebpf:"calls"`
+	Fresh     *ebpf.MapSpec `ebpf:"fresh"`
 	Headers   *ebpf.MapSpec `ebpf:"headers"`
 	Latencies *ebpf.MapSpec `ebpf:"latencies"`
 	Processes *ebpf.MapSpec `ebpf:"processes"`
@@ -277,6 +279,7 @@ func (o *callsObjects) Close() error {
 // It can be passed to loadCallsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type callsMaps struct {
 	Calls     *ebpf.Map `ebpf:"calls"`
+	Fresh     *ebpf.Map `ebpf:"fresh"`
 	Headers   *ebpf.Map `ebpf:"headers"`
 	Latencies *ebpf.Map `ebpf:"latencies"`
 	Processes *ebpf.Map `ebpf:"processes"`
@@ -290,6 +293,7 @@ type callsMaps struct {
 func (m *callsMaps) Close() error {
 	return _CallsClose(
 		m.Calls,
+		m.Fresh,
 		m.Headers,
 		m.Latencies,
 		m.Processes,

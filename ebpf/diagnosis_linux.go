@@ -24,6 +24,7 @@ type diagnosis struct {
 	tier    Tier
 	hooks   *callHooks // nil: calls are not looked at
 	seen    []Hook     // or why not
+	why     error      // the same
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -59,6 +60,7 @@ func diagnose(o Options, tier Tier) *diagnosis {
 		for i := range d.seen {
 			d.seen[i].Attached, d.seen[i].Err = false, err
 		}
+		d.why = err
 		close(d.done)
 		return d
 	}
@@ -147,6 +149,9 @@ func (d *diagnosis) add(s *Summary, all observations) {
 	f := diagnosisFacts{flows: s.Flows, tier: d.tier}
 	for _, gap := range all.gaps {
 		s.Incomplete = append(s.Incomplete, "not seen: "+gap)
+	}
+	if d.why != nil {
+		s.Incomplete = append(s.Incomplete, fmt.Sprintf("calls of programs were not looked at: %v", d.why))
 	}
 	d.mu.Lock()
 	if d.hooks != nil {

@@ -44,12 +44,15 @@ INLINE struct call_count *note(u32 number, u8 pattern, s32 error, const struct p
 		key.cgroup = get_current_cgroup_id();
 	struct call_count *c = map_lookup(&calls, &key);
 	if (!c) {
-		struct call_count zero = {};
-		get_current_comm(zero.comm, sizeof(zero.comm));
-		map_update(&calls, &key, &zero, BPF_NOEXIST);
+		u32 at = 0;
+		c = map_lookup(&fresh, &at);
+		if (!c)
+			return NULL;
+		__builtin_memset(c, 0, sizeof(*c));
+		get_current_comm(c->comm, sizeof(c->comm));
+		map_update(&calls, &key, c, BPF_NOEXIST);
 		c = map_lookup(&calls, &key);
 		if (!c) {
-			u32 at = 0;
 			u64 *n = map_lookup(&uncounted, &at);
 			if (n)
 				__sync_fetch_and_add(n, 1);
@@ -100,12 +103,12 @@ INLINE void was_read(const struct party *from, u64 start, s64 length)
 	remember(tgid, start / PAGE + 1, &r);
 }
 
-// was_written counts what is written from where it had been read to.
-GLOBAL int was_written(struct party *to, u32 number, u64 start, u64 length)
+// was_written counts what is written from where it had been read to. It takes no
+// pointers: to verify a function by itself with those takes Linux 5.12.
+GLOBAL int was_written(u64 inode, u64 socket, u32 call, u64 start, u64 length)
 {
-	if (!to)
-		return 0;
-	u32 tgid = get_current_pid_tgid() >> 32;
+	struct party to = {.inode = (void *)inode, .number = socket, .kind = call >> 24, .sk = (void *)1};
+	u32 number = call & 0xffffff, tgid = get_current_pid_tgid() >> 32;
 	struct read_key key = {.page = start / PAGE, .tgid = tgid};
 	struct read_value *found = map_lookup(&reads, &key);
 	if (!found)
@@ -135,11 +138,11 @@ GLOBAL int was_written(struct party *to, u32 number, u64 start, u64 length)
 	if (!same)
 		return 0;
 	struct party from = {.kind = r.party};
-	note(number, PATTERN_LOOP, 0, &from, to, length);
-	struct pair_key pair = {.source = r.inode, .target = (u64)to->inode, .tgid = tgid};
+	note(number, PATTERN_LOOP, 0, &from, &to, length);
+	struct pair_key pair = {.source = r.inode, .target = inode, .tgid = tgid};
 	struct pair_value *before = map_lookup(&refused, &pair);
 	if (before)
-		note(before->number, PATTERN_FELL_BACK, before->error, &from, to, length);
+		note(before->number, PATTERN_FELL_BACK, before->error, &from, &to, length);
 	return 0;
 }
 
@@ -184,7 +187,7 @@ INLINE void loop(struct party *to, u32 number, const struct message *m, s64 left
 	if (to->kind != PARTY_TCP && to->kind != PARTY_UNIX)
 		return;
 	if (!m->count) {
-		was_written(to, number, m->parts, left);
+		was_written((u64)to->inode, to->number, number | (u32)to->kind << 24, m->parts, left);
 		return;
 	}
 	for (u32 i = 0; i < PARTS; i++) {
@@ -193,7 +196,7 @@ INLINE void loop(struct party *to, u32 number, const struct message *m, s64 left
 			return;
 		u64 n = (s64)v.length < left ? v.length : left;
 		if (n >= PAGE / 4)
-			was_written(to, number, v.base, n);
+			was_written((u64)to->inode, to->number, number | (u32)to->kind << 24, v.base, n);
 		left -= n;
 	}
 }

@@ -193,6 +193,14 @@ struct {
 	MAP_TYPE(value, u64);
 } uncounted SEC(".maps");
 
+// A count that is new: too much for the stack.
+struct {
+	MAP_SIZE(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	MAP_SIZE(max_entries, 1);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, struct call_count);
+} fresh SEC(".maps");
+
 // Room for one socket that is read.
 struct {
 	MAP_SIZE(type, BPF_MAP_TYPE_PERCPU_ARRAY);
