@@ -31,13 +31,13 @@ type account struct {
 	dropped     uint64 // uncopied at the door, and dropped on this machine
 	absorbed    uint64 // of those under way: arrived in other packets
 	again       uint64
-	devices     map[string]uint64
-	causes      map[causeKey]Cause
+	devices     deviceList
+	causes      causeList
 	unexplained uint64 // copied, and nothing says why
 }
 
 func newAccount() *account {
-	return &account{devices: map[string]uint64{}, causes: map[causeKey]Cause{}}
+	return &account{}
 }
 
 // udp is filled in by the account: an observation does not know its socket.
@@ -92,7 +92,7 @@ func (a *account) add(o observation) {
 	case placeSent:
 		a.sent += o.bytes
 	case placeQueued:
-		a.devices[o.device.Name] += o.bytes
+		a.devices.add(o.device.Name, o.bytes)
 	case placeDoor:
 		switch {
 		case o.memory == memoryUnknown:
@@ -126,10 +126,10 @@ func (a *account) find(f finding, o observation) {
 		return
 	}
 	key := causeKey{f.id, f.mechanism, f.device}
-	c := a.causes[key]
+	c := a.causes.at(key)
 	if c.ID == "" {
 		entry, _ := probe.LookupCause(f.id)
-		c = Cause{ID: f.id, Kind: entry.Kind, Mechanism: f.mechanism, Device: f.device, Expected: entry.Expected}
+		*c = Cause{ID: f.id, Kind: entry.Kind, Mechanism: f.mechanism, Device: f.device, Expected: entry.Expected}
 	}
 	c.Bytes += f.bytes
 	c.Packets += o.packets
@@ -139,7 +139,6 @@ func (a *account) find(f finding, o observation) {
 		}
 		c.stacks[o.stack] += o.packets
 	}
-	a.causes[key] = c
 }
 
 // flow balances the account. What the kernel accepted is what it is about: more
@@ -159,14 +158,16 @@ func (a *account) flow(api API, s Socket) Flow {
 	return f
 }
 
-func sortCauses(all map[causeKey]Cause) []Cause {
-	if len(all) == 0 {
-		return []Cause{}
+func sortCauses(all causeList) []Cause {
+	causes := make([]Cause, 0, len(all))
+	for _, c := range all {
+		causes = append(causes, c.Cause)
 	}
-	return slices.SortedFunc(maps.Values(all), func(a, b Cause) int {
+	slices.SortFunc(causes, func(a, b Cause) int {
 		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.ID, b.ID),
 			cmp.Compare(a.Mechanism, b.Mechanism), cmp.Compare(a.Device, b.Device))
 	})
+	return causes
 }
 
 func address(a netip.AddrPort) string {
@@ -179,12 +180,51 @@ func address(a netip.AddrPort) string {
 // device is the first device that most of the flow went to.
 func (a *account) device() string {
 	var most string
-	for name, bytes := range a.devices {
-		if most == "" || bytes > a.devices[most] || bytes == a.devices[most] && name < most {
-			most = name
+	var best uint64
+	for _, d := range a.devices {
+		if most == "" || d.bytes > best || d.bytes == best && d.name < most {
+			most, best = d.name, d.bytes
 		}
 	}
 	return most
+}
+
+// Most flows have one device and one or two causes: lists take a tenth of the
+// room of maps, and there are as many of them as flows.
+type deviceList []struct {
+	name  string
+	bytes uint64
+}
+
+func (l *deviceList) add(name string, bytes uint64) {
+	for i := range *l {
+		if (*l)[i].name == name {
+			(*l)[i].bytes += bytes
+			return
+		}
+	}
+	*l = append(*l, struct {
+		name  string
+		bytes uint64
+	}{name, bytes})
+}
+
+type causeList []keyedCause
+
+type keyedCause struct {
+	key causeKey
+	Cause
+}
+
+// at returns the cause of a key, a new one if there is none.
+func (l *causeList) at(key causeKey) *Cause {
+	for i := range *l {
+		if (*l)[i].key == key {
+			return &(*l)[i].Cause
+		}
+	}
+	*l = append(*l, keyedCause{key: key})
+	return &(*l)[len(*l)-1].Cause
 }
 
 // total adds up causes over flows.

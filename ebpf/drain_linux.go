@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/cilium/ebpf"
 )
@@ -97,13 +99,11 @@ func addrPort(family uint16, raw [16]uint8, port uint16) netip.AddrPort {
 func (a *attachment) readCounters(devices map[deviceKey]Device, all *observations) error {
 	var key traceCounterKey
 	var value traceCounter
-	var keys []traceCounterKey
-	var places []uint64
+	where := map[int]uint64{} // by number of the observation
 	entries := a.objects.Counters.Iterate()
 	for entries.Next(&key, &value) {
-		keys = append(keys, key)
 		if key.Where != 0 {
-			places = append(places, key.Where)
+			where[len(all.counts)] = key.Where
 		}
 		all.counts = append(all.counts, observation{
 			socket: key.Socket, device: devices[deviceKey{key.Netns, key.Device}],
@@ -115,12 +115,12 @@ func (a *attachment) readCounters(devices map[deviceKey]Device, all *observation
 	if err := readErr("counters", entries); err != nil {
 		return err
 	}
-	names, err := functionsAt(places)
+	names, err := functionsAt(slices.Collect(maps.Values(where)))
 	if err != nil {
 		return err
 	}
-	for i, k := range keys {
-		all.counts[i].where = names[k.Where]
+	for i, at := range where {
+		all.counts[i].where = names[at]
 	}
 	return nil
 }

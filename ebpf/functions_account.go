@@ -105,7 +105,7 @@ func (a *factAccount) add(f fact) {
 		a.addSent(f)
 	case factDatagram:
 		a.sent += f.bytes
-		a.devices[f.device.Name] += f.bytes
+		a.devices.add(f.device.Name, f.bytes)
 		switch {
 		case f.memory == memoryUnknown:
 		case f.memory.kernels() && f.evidence&sourceMask != sourceSocket:
@@ -145,7 +145,7 @@ func (f fact) lends() bool {
 
 func (a *factAccount) addSent(f fact) {
 	a.sent += f.bytes
-	a.devices[f.device.Name] += f.bytes
+	a.devices.add(f.device.Name, f.bytes)
 	switch {
 	case f.lends():
 		a.lent += f.bytes

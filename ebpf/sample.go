@@ -2,8 +2,8 @@ package ebpf
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -187,13 +187,13 @@ func (t take) flow(api API, bytes uint64, s Socket) Flow {
 	if f.Device == "" {
 		f.Device = sample.Device
 	}
-	causes := maps.Clone(whole.causes)
-	for key, c := range model.causes {
-		sum := causes[key]
+	causes := slices.Clone(whole.causes)
+	for _, c := range model.causes {
+		sum := causes.at(c.key)
 		c.stacks = addStacks(sum.stacks, c.stacks)
 		c.Bytes = min(sum.Bytes+scale(c.Bytes, by), max(bytes, sum.Bytes))
 		c.Packets = sum.Packets + scale(c.Packets, by)
-		causes[key] = c
+		*sum = c.Cause
 	}
 	f.Causes = sortCauses(causes)
 	return f
@@ -211,15 +211,15 @@ func (a *account) merge(b *account) {
 	a.absorbed += b.absorbed
 	a.again += b.again
 	a.unexplained += b.unexplained
-	for name, n := range b.devices {
-		a.devices[name] += n
+	for _, d := range b.devices {
+		a.devices.add(d.name, d.bytes)
 	}
-	for key, c := range b.causes {
-		sum := a.causes[key]
+	for _, c := range b.causes {
+		sum := a.causes.at(c.key)
 		c.stacks = addStacks(sum.stacks, c.stacks)
 		c.Bytes += sum.Bytes
 		c.Packets += sum.Packets
-		a.causes[key] = c
+		*sum = c.Cause
 	}
 }
 
