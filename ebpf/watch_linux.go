@@ -318,7 +318,7 @@ func (w *watch) drain() (observations, error) {
 		return observations{}, w.err
 	}
 	if w.number > 0 || !w.open {
-		err := errors.Join(w.visit("settle_sockets", w.a.objects.Sockets), w.visit("settle_bases", w.a.objects.Bases))
+		err := errors.Join(w.visit("known_files", nil), w.visit("settle_sockets", w.a.objects.Sockets), w.visit("settle_bases", w.a.objects.Bases))
 		if err != nil {
 			return observations{}, err
 		}

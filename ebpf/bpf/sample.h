@@ -16,10 +16,18 @@ INLINE void note_base(struct sock *sk, u32 tgid, const char *comm)
 	u64 key = (u64)sk;
 	if (map_lookup(&sockets, &key))
 		return;
+	struct base *known = map_lookup(&bases, &key);
+	if (known) {
+		if (!known->tgid && comm) { // who has it could not be told when it was made
+			known->tgid = tgid;
+			probe_read_kernel(known->comm, sizeof(known->comm), comm);
+		}
+		return;
+	}
 	struct base base = {.acked = acked_of(sk), .seq = write_seq_of(sk), .tgid = tgid};
 	if (comm)
 		probe_read_kernel(base.comm, sizeof(base.comm), comm);
-	if (map_update(&bases, &key, &base, BPF_NOEXIST) && !map_lookup(&bases, &key))
+	if (map_update(&bases, &key, &base, BPF_NOEXIST))
 		LOSE(bases);
 }
 
