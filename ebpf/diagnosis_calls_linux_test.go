@@ -14,18 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/zcprobe/zcprobe/ebpf"
-	"github.com/zcprobe/zcprobe/internal/lab"
 	"github.com/zcprobe/zcprobe/internal/testenv"
 )
 
 // dialSink returns a connection to a sink, with TCP_NODELAY as Go has it.
 func dialSink(t testing.TB) *net.TCPConn {
 	t.Helper()
-	sink, err := lab.NewSink(lab.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { sink.Close() })
+	sink := newSink(t)
 	c, err := sink.Dial(t.Context(), "tcp4")
 	if err != nil {
 		t.Fatal(err)

@@ -142,13 +142,9 @@ func lend(t *testing.T, c net.Conn) {
 // TestAdviceOfTap: who captures is named, and completions that say copied are
 // told from what the wire had.
 func TestAdviceOfTap(t *testing.T) {
-	sink, err := lab.NewSink(lab.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sink.Close()
+	sink := newSink(t)
 	var pid int
-	err = sink.Do(func() error {
+	err := sink.Do(func() error {
 		pid, _ = begin(t, `
 import socket
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0x0300)
@@ -178,12 +174,8 @@ sys.stdin.read()
 // TestAdviceOfProbing: completions that come too early are a hazard, where
 // completions are used at all.
 func TestAdviceOfProbing(t *testing.T) {
-	sink, err := lab.NewSink(lab.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sink.Close()
-	err = sink.Do(func() error {
+	sink := newSink(t)
+	err := sink.Do(func() error {
 		return os.WriteFile("/proc/sys/net/ipv4/tcp_mtu_probing", []byte("1"), 0)
 	})
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/zcprobe/zcprobe/ebpf"
-	"github.com/zcprobe/zcprobe/internal/lab"
 )
 
 // advised returns the advice about one process; 0 is this one.
@@ -60,11 +59,7 @@ func expect(t testing.TB, got map[string]ebpf.Advice, want ...string) {
 }
 
 func TestAdviceNone(t *testing.T) {
-	sink, err := lab.NewSink(lab.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sink.Close()
+	sink := newSink(t)
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
 			tracer := open(t, ebpf.Options{Exact: true})

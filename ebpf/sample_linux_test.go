@@ -38,11 +38,7 @@ func keepSending(t testing.TB, conn net.Conn, api string, size int, d time.Durat
 func TestSamples(t *testing.T) {
 	for _, sc := range []scenario{scenarios[0], scenarios[3], scenarios[4], scenarios[5]} {
 		t.Run(sc.name, func(t *testing.T) {
-			sink, err := lab.NewSink(lab.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer sink.Close()
+			sink := newSink(t)
 			for _, feature := range sc.off {
 				run(t, sink, testenv.Tool(t, "ethtool"), "-K", lab.Device, feature, "off")
 			}

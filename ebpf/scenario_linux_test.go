@@ -178,11 +178,7 @@ func (sc scenario) truth(api string) truth {
 func TestScenarios(t *testing.T) {
 	for _, sc := range scenarios {
 		t.Run(sc.name, func(t *testing.T) {
-			sink, err := lab.NewSink(lab.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer sink.Close()
+			sink := newSink(t)
 			for _, feature := range sc.off {
 				run(t, sink, testenv.Tool(t, "ethtool"), "-K", lab.Device, feature, "off")
 			}
