@@ -51,6 +51,11 @@ func TestSamples(t *testing.T) {
 					conn := dial(t, sink, "tcp4")
 					total := keepSending(t, conn, api, 64<<10, time.Second)
 					flows, s := flowsOf(t, tracer, inodeOf(t, conn))
+					// On a busy machine windows can pass in which this process does not run.
+					for n := 0; n < 20 && (len(flows) != 1 || flows[0].UnknownBytes > total/100); n++ {
+						total += keepSending(t, conn, api, 64<<10, time.Second)
+						flows, s = flowsOf(t, tracer, inodeOf(t, conn))
+					}
 					want := sc.truth(api)
 					checkSampled(t, flows, s, api, total, want)
 					if t.Failed() {
