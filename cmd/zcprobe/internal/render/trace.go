@@ -141,8 +141,10 @@ func closely(t *ebpf.Summary) string {
 	switch {
 	case t.Tier == ebpf.TierNone:
 		return " (tier none)"
+	case !t.Exact && t.SampleEvery < 2:
+		return fmt.Sprintf(" (tier %s, most of the time)", t.Tier)
 	case !t.Exact:
-		return fmt.Sprintf(" (tier %s, a sample: one part of %d)", t.Tier, max(t.SampleEvery, 1))
+		return fmt.Sprintf(" (tier %s, a sample: one part of %d)", t.Tier, t.SampleEvery)
 	}
 	return fmt.Sprintf(" (tier %s, every packet)", t.Tier)
 }
