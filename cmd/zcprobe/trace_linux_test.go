@@ -262,11 +262,19 @@ func TestTraceAndStrace(t *testing.T) {
 	strace := testenv.Tool(t, "strace")
 	to := w.receive()
 	log := filepath.Join(t.TempDir(), "log")
-	s := w.trace("--exact", "--to", to, "--", strace, "-f", "-yy", "-e", "trace=write,sendto,sendmsg,writev", "-o", log,
+	s := w.trace("--exact", "--to", to, "--", strace, "-ff", "-yy", "-e", "trace=write,sendto,sendmsg,writev", "-o", log,
 		"zcprobe", "send", "-q", "--no-checksum", "--to", to, "--backend", "write", "--memory", "10000", "--repeat", "123")
-	b, err := os.ReadFile(log)
+	logs, err := filepath.Glob(log + ".*") // of each thread its own, so that each line is a whole call
 	if err != nil {
 		t.Fatal(err)
+	}
+	var b []byte
+	for _, name := range logs {
+		calls, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = append(b, calls...)
 	}
 	var want uint64
 	calls := regexp.MustCompile(`(?:write|sendto|sendmsg|writev)\(\d+<TCP:\[[^]]*->` + regexp.QuoteMeta(to) + `\]>.* = (\d+)`)
