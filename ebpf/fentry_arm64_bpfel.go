@@ -71,6 +71,7 @@ const (
 	fentryFactKindFACT_XDP       fentryFactKind = 9
 	fentryFactKindFACT_TUN       fentryFactKind = 10
 	fentryFactKindFACT_WHOLE     fentryFactKind = 11
+	fentryFactKindFACT_HEADER    fentryFactKind = 12
 )
 
 type fentryGone struct {
@@ -161,12 +162,20 @@ type fentrySenderState struct {
 	Sent   uint32
 	Acked  uint32
 	Next   uint32
-	Edge   [5]uint32
+	Copies [8]struct {
+		_      structs.HostLayout
+		Edge   uint32
+		Newest uint32
+		Holes  [4]struct {
+			_     structs.HostLayout
+			Start uint32
+			End   uint32
+		}
+	}
 	Device uint32
 	Netns  uint32
 	Newest uint32
 	At     [64]fentrySpan
-	_      [4]byte
 }
 
 type fentrySpan struct {
@@ -206,6 +215,7 @@ const (
 	fentryProgSkbChecksumHelp       = "skb_checksum_help"
 	fentryProgSkbCopy               = "skb_copy"
 	fentryProgSkbCopyExpand         = "skb_copy_expand"
+	fentryProgSkbCopyHeader         = "skb_copy_header"
 	fentryProgSkbCopyUbufs          = "skb_copy_ubufs"
 	fentryProgSkbPpCowData          = "skb_pp_cow_data"
 	fentryProgSkbSegment            = "skb_segment"
@@ -286,6 +296,7 @@ type fentryProgramSpecs struct {
 	SkbChecksumHelp       *ebpf.ProgramSpec `ebpf:"skb_checksum_help"`
 	SkbCopy               *ebpf.ProgramSpec `ebpf:"skb_copy"`
 	SkbCopyExpand         *ebpf.ProgramSpec `ebpf:"skb_copy_expand"`
+	SkbCopyHeader         *ebpf.ProgramSpec `ebpf:"skb_copy_header"`
 	SkbCopyUbufs          *ebpf.ProgramSpec `ebpf:"skb_copy_ubufs"`
 	SkbPpCowData          *ebpf.ProgramSpec `ebpf:"skb_pp_cow_data"`
 	SkbSegment            *ebpf.ProgramSpec `ebpf:"skb_segment"`
@@ -417,6 +428,7 @@ type fentryPrograms struct {
 	SkbChecksumHelp       *ebpf.Program `ebpf:"skb_checksum_help"`
 	SkbCopy               *ebpf.Program `ebpf:"skb_copy"`
 	SkbCopyExpand         *ebpf.Program `ebpf:"skb_copy_expand"`
+	SkbCopyHeader         *ebpf.Program `ebpf:"skb_copy_header"`
 	SkbCopyUbufs          *ebpf.Program `ebpf:"skb_copy_ubufs"`
 	SkbPpCowData          *ebpf.Program `ebpf:"skb_pp_cow_data"`
 	SkbSegment            *ebpf.Program `ebpf:"skb_segment"`
@@ -443,6 +455,7 @@ func (p *fentryPrograms) Close() error {
 		p.SkbChecksumHelp,
 		p.SkbCopy,
 		p.SkbCopyExpand,
+		p.SkbCopyHeader,
 		p.SkbCopyUbufs,
 		p.SkbPpCowData,
 		p.SkbSegment,

@@ -23,6 +23,7 @@ const (
 	factXDP                       // copied for an XDP program
 	factTun                       // handed to a program by a tun device
 	factWhole                     // copied as a whole
+	factHeader                    // its header copied, after all the rest of it
 )
 
 // group is a set of copies that exclude each other.
@@ -62,7 +63,9 @@ type fact struct {
 // factAccount adds up one flow by facts.
 type factAccount struct {
 	*account
+	blind  bool      // XDP programs may have it copied unseen
 	lent   uint64    // taken from where the application had it
+	hidden uint64    // of that, what may have been copied unseen
 	unsent uint64    // of that, not yet acknowledged
 	taken  [4]uint64 // of lent payload, by groups of copies
 }
@@ -84,7 +87,7 @@ func summarizeFacts(all observations) []Flow {
 		}
 		key := flowKey{f.socket, f.api}
 		if accounts[key] == nil {
-			accounts[key] = &factAccount{account: newAccount()}
+			accounts[key] = &factAccount{account: newAccount(), blind: all.blindXDP}
 		}
 		accounts[key].add(f)
 	}
@@ -111,7 +114,7 @@ func (a *factAccount) add(f fact) {
 		case f.memory.kernels() && f.evidence&sourceMask != sourceSocket:
 			a.copied += f.bytes
 		default:
-			a.lent += f.bytes
+			a.lend(f)
 		}
 		a.judgeSend(f, f.memory)
 	case factUnsent:
@@ -119,6 +122,12 @@ func (a *factAccount) add(f fact) {
 			a.unsent += f.bytes
 		}
 	default:
+		if f.kind == factHeader {
+			if len(f.callers) == 0 || !strings.HasPrefix(f.callers[0], "veth_") {
+				return // the copies of others have hooks of their own
+			}
+			f.kind = factXDP
+		}
 		found, ok := judgeFact(f)
 		if ok {
 			a.find(found, observation{packets: f.times, stack: f.stack})
@@ -126,6 +135,15 @@ func (a *factAccount) add(f fact) {
 		if f.kind != factPass && (f.evidence.has(seenDatagram|seenLent) || f.lends()) {
 			a.taken[f.kind.group()] += f.bytes
 		}
+	}
+}
+
+// lend takes in payload that is left where it is. Of what goes to a virtual device,
+// nobody knows whether it comes to a veth device with an XDP program.
+func (a *factAccount) lend(f fact) {
+	a.lent += f.bytes
+	if a.blind && f.device.Type != "" {
+		a.hidden += f.bytes
 	}
 }
 
@@ -148,7 +166,7 @@ func (a *factAccount) addSent(f fact) {
 	a.devices.add(f.device.Name, f.bytes)
 	switch {
 	case f.lends():
-		a.lent += f.bytes
+		a.lend(f)
 	case f.evidence.has(seenLent|seenULP) && !f.api.copies():
 		// unknown
 	case f.api == APIUnknown:
@@ -192,7 +210,7 @@ func (a *factAccount) balance() *account {
 	}
 	a.uncopied = a.lent
 	a.lost = least
-	a.underWay = most - least + a.unsent
+	a.underWay = most - least + a.unsent + a.hidden
 	return a.account
 }
 

@@ -60,6 +60,10 @@ func TestSummarizeFacts(t *testing.T) {
 			"0 1000 0 [packet-tap/ingress]"},
 		{"taken, and delivered", []fact{lent, met(factPrivate, APIZeroCopy, seenLent|seenTapIn|seenLocal, 1000, "__netif_receive_skb_core")},
 			"0 1000 0 [loopback-delivery/ingress]"},
+		{"copied for an XDP program", []fact{lent, met(factHeader, APIZeroCopy, seenLent, 1000, "veth_xdp_rcv_skb", "veth_xdp_rcv")},
+			"0 1000 0 [veth-xdp/ingress]"},
+		{"the header of a copy that has a hook", []fact{lent, met(factHeader, APIZeroCopy, seenLent, 1000, "skb_copy", "veth_xmit")},
+			"1000 0 0 []"},
 		{"more than was sent", []fact{lent, met(factPrivate, APIZeroCopy, seenLent, 1500, "ip_local_deliver_finish")}, "0 1000 0 [loopback-delivery/ingress]"},
 		{"copied again", []fact{sent(APIWrite, 0), met(factSegment, APIWrite, seenNoSG, 1000, "validate_xmit_skb")},
 			"0 1000 0 [api-copy/send no-scatter-gather/segment]"},
@@ -79,6 +83,26 @@ func TestSummarizeFacts(t *testing.T) {
 		}
 		if f.Bytes != f.ZeroCopiedBytes+f.CopiedBytes+f.UnknownBytes {
 			t.Errorf("%s: %+v does not add up", c.name, f)
+		}
+	}
+}
+
+// TestBlindXDP: what may have been copied unseen is not said to be uncopied.
+func TestBlindXDP(t *testing.T) {
+	for _, c := range []struct {
+		device Device
+		want   string
+	}{{Device{Name: "nic0"}, "1000 0 0"}, {Device{Name: "v0", Type: "veth"}, "0 400 600"}} {
+		all := observations{sockets: []Socket{tcpSocket(1)}, blindXDP: true, facts: []fact{
+			{socket: 1, device: c.device, kind: factSent, api: APIZeroCopy, evidence: seenLent, bytes: 1000, times: 1},
+		}}
+		if c.device.Type != "" {
+			all.facts = append(all.facts, fact{socket: 1, device: c.device, kind: factPrivate, api: APIZeroCopy, evidence: seenLent,
+				bytes: 400, times: 1, callers: []string{"ip_local_deliver_finish"}})
+		}
+		f := summarizeFacts(all)[0]
+		if got := fmt.Sprint(f.ZeroCopiedBytes, f.CopiedBytes, f.UnknownBytes); got != c.want {
+			t.Errorf("%s: %s, not %s", c.device.Name, got, c.want)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	cilium "github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
-	"github.com/zcprobe/zcprobe/ebpf"
 	"github.com/zcprobe/zcprobe/internal/lab"
 	"github.com/zcprobe/zcprobe/internal/testenv"
 )
@@ -17,7 +16,7 @@ import (
 func TestGuestFunctionCost(t *testing.T) {
 	testenv.Guest(t)
 	sink := newSink(t)
-	tracer := open(t, ebpf.Options{})
+	tracer := shared(t)
 	if runs, err := tracer.Runs(); runs == nil {
 		t.Skipf("needs a tier of functions: %v", err)
 	}

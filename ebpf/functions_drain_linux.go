@@ -31,6 +31,9 @@ func (t *functionTracer) drain() (observations, error) {
 		all.losses.Counters += c.Facts
 	}
 	all.losses.Missed = t.missed()
+	all.blindXDP = !slices.ContainsFunc(t.hooks, func(h Hook) bool {
+		return h.Attached && (h.Name == "skb_pp_cow_data" || h.Name == "skb_copy_header")
+	})
 	return all, nil
 }
 
@@ -212,5 +215,5 @@ func callersOf(frames []uint64, names map[uint64]string) []string {
 // copiers are the hooked functions that copy.
 var copiers = map[string]bool{
 	"skb_segment": true, "__pskb_pull_tail": true, "skb_copy_ubufs": true, "skb_checksum_help": true,
-	"skb_pp_cow_data": true, "tun_net_xmit": true, "skb_copy": true, "skb_copy_expand": true,
+	"skb_pp_cow_data": true, "skb_copy_header": true, "tun_net_xmit": true, "skb_copy": true, "skb_copy_expand": true,
 }

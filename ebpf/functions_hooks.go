@@ -6,7 +6,9 @@ type function struct {
 	Hook
 	essential bool   // without it the tier is no use
 	instead   string // the kernel has no use for the hook if it has this function
+	otherwise string // the hook that sees the same where the kernel has not this function
 	module    string // that has the function; nothing runs there while it is not loaded
+	refused   bool   // by the kernel, when it was loaded
 }
 
 // functions are the hooks of the tiers fentry and kprobe.
@@ -45,7 +47,10 @@ func functions() []function {
 		{Hook: Hook{Name: "skb_checksum_help", Purpose: "checksums in software",
 			Runs: "each such checksum", Blind: "checksums in software", Since: "5.10"}},
 		{Hook: Hook{Name: "skb_pp_cow_data", Purpose: "copies for XDP programs",
-			Runs: "each such copy", Blind: "copies for XDP programs of veth devices", Since: "6.6"}},
+			Runs: "each such copy", Blind: "copies for XDP programs of veth devices", Since: "6.6"}, otherwise: "skb_copy_header"},
+		{Hook: Hook{Name: "skb_copy_header", Purpose: "copies for XDP programs",
+			Runs: "each such copy, and some of whole packets", Blind: "copies for XDP programs of veth devices", Since: "5.10"},
+			instead: "skb_pp_cow_data"},
 		{Hook: Hook{Name: "tun_net_xmit", Purpose: "packets that a program reads from a tun device",
 			Runs: "each such packet", Blind: "readers of tun devices", Since: "5.10"}, module: "tun"},
 		{Hook: Hook{Name: "skb_copy", Purpose: "copies of whole packets",

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"strings"
 
@@ -60,6 +61,9 @@ func openFunctions(tier Tier, o Options, load func() (*ebpf.CollectionSpec, erro
 	if err := t.load(spec, kernel, list, multi); err != nil {
 		return nil, nil, errors.Join(err, t.close())
 	}
+	if err := t.loadAgain(list, func(spec *ebpf.CollectionSpec) error { return configureFunctions(spec, kernel, there, o) }); err != nil {
+		return nil, nil, errors.Join(err, t.close())
+	}
 	for _, pid := range o.Processes {
 		if err := t.loaded.Maps["wanted"].Put(uint32(pid), uint32(pid)); err != nil {
 			return nil, nil, errors.Join(fmt.Errorf("look at process %d: %w", pid, err), t.close())
@@ -98,10 +102,13 @@ func resolveFunctions(tier Tier, kernel *btf.Spec, there map[string]location, o 
 		f := &list[i]
 		f.Tier = tier
 		at, ok := there[f.Name]
-		_, other := there[f.instead]
+		_, newer := there[f.instead]
+		_, older := there[f.otherwise]
 		switch {
-		case f.instead != "" && other:
+		case f.instead != "" && newer:
 			f.Err = fmt.Errorf("%w: the kernel has %s instead", errNotTried, f.instead)
+		case !ok && f.otherwise != "" && older:
+			f.Err = fmt.Errorf("%w: the kernel has %s instead", errNotTried, f.otherwise)
 		case f.Name == "wake_up_new_task" && len(o.Processes) == 0:
 			f.Err = errNotTried
 		case !ok && f.module != "" && !moduleLoaded(f.module):
@@ -155,8 +162,38 @@ func (t *functionTracer) load(spec *ebpf.CollectionSpec, kernel *btf.Spec, list 
 			return fmt.Errorf("load programs: %w", refusal(t.tier, kernel, err))
 		}
 		list[bad].Err = fmt.Errorf("load: %w", untyped(err))
+		list[bad].refused = true
 		delete(spec.Programs, list[bad].Name)
 	}
+}
+
+// loadAgain loads programs for breakpoints in functions of modules that the tier
+// cannot have otherwise: before Linux 5.11 there is no type information of modules.
+func (t *functionTracer) loadAgain(list []function, configure func(*ebpf.CollectionSpec) error) error {
+	for i := range list {
+		f := &list[i]
+		if t.tier != TierFentry || f.module == "" || !f.refused {
+			continue
+		}
+		spec, err := loadKprobe()
+		if err != nil {
+			return fmt.Errorf("programs: %w", err)
+		}
+		if err := configure(spec); err != nil {
+			return err
+		}
+		maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return name != f.Name })
+		shared := maps.Clone(t.loaded.Maps)
+		maps.DeleteFunc(shared, func(name string, _ *ebpf.Map) bool { return strings.HasPrefix(name, ".") }) // its settings
+		with, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
+		if err != nil {
+			continue // the hook says what the tier lacks
+		}
+		t.loaded.Programs[f.Name] = with.DetachProgram(f.Name)
+		with.Close()
+		f.Err, f.Tier = nil, TierKprobe // by which it is seen
+	}
+	return nil
 }
 
 // untyped tells functions without type information from other trouble.
@@ -194,7 +231,7 @@ func (t *functionTracer) attach(list []function, multi bool) error {
 func (t *functionTracer) attachTo(name string, multi bool) (link.Link, error) {
 	program := t.loaded.Programs[name]
 	switch {
-	case t.tier == TierFentry:
+	case program.Type() == ebpf.Tracing:
 		return link.AttachTracing(link.TracingOptions{Program: program, AttachType: ebpf.AttachTraceFEntry})
 	case multi:
 		return link.KprobeMulti(program, link.KprobeMultiOptions{Symbols: []string{name}})

@@ -45,6 +45,7 @@ func TestFunctionNumbers(t *testing.T) {
 		{"xdp", uint32(fentryFactKindFACT_XDP), uint32(factXDP)},
 		{"tun", uint32(fentryFactKindFACT_TUN), uint32(factTun)},
 		{"whole", uint32(fentryFactKindFACT_WHOLE), uint32(factWhole)},
+		{"header", uint32(fentryFactKindFACT_HEADER), uint32(factHeader)},
 		{"from cache", uint32(fentrySawFROM_CACHE), uint32(sourceCache)},
 		{"from read", uint32(fentrySawFROM_READ), uint32(sourceRead)},
 		{"from written", uint32(fentrySawFROM_WRITTEN), uint32(sourceWritten)},

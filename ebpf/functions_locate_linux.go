@@ -21,12 +21,10 @@ func locate() (map[string]location, error) {
 	names := map[string]bool{
 		"page_cache_pipe_buf_confirm": true, "user_page_pipe_buf_try_steal": true, "anon_pipe_buf_release": true,
 		"generic_pipe_buf_release": true, "generic_pipe_buf_try_steal": true, "ptype_all": true, "net_hotdata": true,
+		"splice_to_socket": true,
 	}
 	for _, f := range functions() {
 		names[f.Name] = true
-		if f.instead != "" {
-			names[f.instead] = true
-		}
 	}
 	file, err := os.Open(kallsyms)
 	if err != nil {

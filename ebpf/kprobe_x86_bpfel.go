@@ -95,7 +95,16 @@ type kprobeSenderState struct {
 	Sent   uint32
 	Acked  uint32
 	Next   uint32
-	Edge   [5]uint32
+	Copies [8]struct {
+		_      structs.HostLayout
+		Edge   uint32
+		Newest uint32
+		Holes  [4]struct {
+			_     structs.HostLayout
+			Start uint32
+			End   uint32
+		}
+	}
 	Device uint32
 	Netns  uint32
 	Newest uint32
@@ -107,7 +116,6 @@ type kprobeSenderState struct {
 		Flags  uint8
 		Unused uint8
 	}
-	_ [4]byte
 }
 
 type kprobeTuple struct {
@@ -138,6 +146,7 @@ const (
 	kprobeProgSkbChecksumHelp       = "skb_checksum_help"
 	kprobeProgSkbCopy               = "skb_copy"
 	kprobeProgSkbCopyExpand         = "skb_copy_expand"
+	kprobeProgSkbCopyHeader         = "skb_copy_header"
 	kprobeProgSkbCopyUbufs          = "skb_copy_ubufs"
 	kprobeProgSkbPpCowData          = "skb_pp_cow_data"
 	kprobeProgSkbSegment            = "skb_segment"
@@ -218,6 +227,7 @@ type kprobeProgramSpecs struct {
 	SkbChecksumHelp       *ebpf.ProgramSpec `ebpf:"skb_checksum_help"`
 	SkbCopy               *ebpf.ProgramSpec `ebpf:"skb_copy"`
 	SkbCopyExpand         *ebpf.ProgramSpec `ebpf:"skb_copy_expand"`
+	SkbCopyHeader         *ebpf.ProgramSpec `ebpf:"skb_copy_header"`
 	SkbCopyUbufs          *ebpf.ProgramSpec `ebpf:"skb_copy_ubufs"`
 	SkbPpCowData          *ebpf.ProgramSpec `ebpf:"skb_pp_cow_data"`
 	SkbSegment            *ebpf.ProgramSpec `ebpf:"skb_segment"`
@@ -349,6 +359,7 @@ type kprobePrograms struct {
 	SkbChecksumHelp       *ebpf.Program `ebpf:"skb_checksum_help"`
 	SkbCopy               *ebpf.Program `ebpf:"skb_copy"`
 	SkbCopyExpand         *ebpf.Program `ebpf:"skb_copy_expand"`
+	SkbCopyHeader         *ebpf.Program `ebpf:"skb_copy_header"`
 	SkbCopyUbufs          *ebpf.Program `ebpf:"skb_copy_ubufs"`
 	SkbPpCowData          *ebpf.Program `ebpf:"skb_pp_cow_data"`
 	SkbSegment            *ebpf.Program `ebpf:"skb_segment"`
@@ -375,6 +386,7 @@ func (p *kprobePrograms) Close() error {
 		p.SkbChecksumHelp,
 		p.SkbCopy,
 		p.SkbCopyExpand,
+		p.SkbCopyHeader,
 		p.SkbCopyUbufs,
 		p.SkbPpCowData,
 		p.SkbSegment,

@@ -184,14 +184,15 @@ type Losses struct {
 
 // observations are all that one trace has seen.
 type observations struct {
-	sockets []Socket
-	counts  []observation
-	facts   []fact // of the tiers of functions, which have no counts
-	losses  Losses
-	sampled sampling
-	stacks  map[uint32][]string // by observation.stack: functions, the innermost first
-	watched []watchedSocket     // sockets as they are, in the tier without BPF
-	gaps    []string            // what could not be seen, a sentence each
+	sockets  []Socket
+	counts   []observation
+	facts    []fact // of the tiers of functions, which have no counts
+	blindXDP bool   // they do not see copies for the XDP programs of veth devices
+	losses   Losses
+	sampled  sampling
+	stacks   map[uint32][]string // by observation.stack: functions, the innermost first
+	watched  []watchedSocket     // sockets as they are, in the tier without BPF
+	gaps     []string            // what could not be seen, a sentence each
 }
 
 // sampling is how much of the time was looked at.

@@ -292,7 +292,7 @@ LOCAL int copied(void *ctx, struct sk_buff *skb, u32 kind, u32 group, u32 eviden
 	struct seen p;
 	struct fact_key key = {.kind = kind, .evidence = evidence};
 	struct sender_state *s = owner_of(skb, (u8 *)&key.api);
-	if (!s && kind == FACT_XDP) // it has come in, and lost its socket
+	if (!s && (kind == FACT_XDP || kind == FACT_HEADER)) // it has come in, and lost its socket
 		s = owner_by_tuple(skb);
 	if (!s || !read_seen(&p, skb))
 		return 0;
@@ -364,6 +364,16 @@ HOOK(skb_pp_cow_data)
 #endif
 	probe_read_kernel(&skb, sizeof(skb), (void *)at);
 	return copied(ctx, skb, FACT_XDP, GROUP_OTHER, 0);
+}
+
+// Until Linux 6.5 veth devices copy for XDP programs in a function of their own,
+// which the compiler puts into others. It ends with this one, that others call, too.
+HOOK(skb_copy_header)
+{
+	struct sk_buff *old = (void *)ARGUMENT(2);
+	if (READ(old, sk)) // one that comes in has lost it
+		return 0;
+	return copied(ctx, old, FACT_HEADER, GROUP_HEADER, 0);
 }
 
 HOOK(tun_net_xmit)

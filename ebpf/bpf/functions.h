@@ -109,6 +109,7 @@ enum __attribute__((packed)) fact_kind {
 	FACT_XDP,	// copied for an XDP program
 	FACT_TUN,	// handed to a program by a tun device
 	FACT_WHOLE,	// the packet as a whole
+	FACT_HEADER,	// the header of a packet whose payload the caller has copied
 };
 
 // Evidence, as in state.h: where splice took its pages from, and what was seen.
@@ -170,6 +171,7 @@ enum group {
 	GROUP_PRIVATE,
 	GROUP_PASS,
 	GROUP_OTHER,
+	GROUP_HEADER,
 	GROUPS,
 };
 
@@ -187,11 +189,26 @@ struct owner {
 
 #define OWNER_SHUT 1 // it sends no more: its sequence numbers count a FIN
 
+// A hole is a part of a stream that was passed over: packets that are copied on
+// several CPUs at a time come in another order than they were sent in.
+struct hole {
+	u32 start, end;
+};
+
+#define HOLES 4 // the newest
+
+// How far the copies of a group are.
+struct progress {
+	u32 edge; // up to here they count, but for holes
+	u32 newest;
+	struct hole holes[HOLES];
+};
+
 struct sender_state {
 	struct owner owner;
 	u32 sent;	// TCP: up to which FACT_SENT counts
 	u32 acked, next;
-	u32 edge[GROUPS]; // TCP: up to which the copies of a group count
+	struct progress copies[8]; // TCP: by groups
 	u32 device, netns;
 	u32 newest;	// number of the newest span; span n is at[n % SPANS]
 	struct span at[SPANS];

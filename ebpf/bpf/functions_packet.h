@@ -339,11 +339,48 @@ INLINE void count_span(struct fact_key *key, const struct span *span, u8 other, 
 	key->evidence = evidence;
 }
 
+// fresh cuts a part of a stream down to what was not copied before; false if nothing
+// is left. What was is sent again.
+INLINE bool fresh(struct progress *p, u32 *start, u32 *end)
+{
+	u32 edge = p->edge;
+	if ((s32)(*end - edge) > 0) {
+		if ((s32)(*start - edge) < 0)
+			*start = edge;
+		else if (*start != edge)
+			p->holes[p->newest++ % HOLES] = (struct hole){edge, *start};
+		asm volatile("" ::: "memory"); // another CPU has to find the hole below the edge
+		p->edge = *end;
+		return *start != *end;
+	}
+	for (int i = 0; i < HOLES; i++) {
+		struct hole *h = &p->holes[i];
+		u32 low = h->start, high = h->end, rest = high;
+		if ((s32)(*start - low) > 0)
+			low = *start;
+		if ((s32)(*end - high) < 0)
+			high = *end;
+		if ((s32)(high - low) <= 0)
+			continue;
+		if (low == h->start) {
+			h->start = high;
+		} else {
+			h->end = low;
+			if (high != rest)
+				p->holes[p->newest++ % HOLES] = (struct hole){high, rest};
+		}
+		*start = low;
+		*end = high;
+		return 1;
+	}
+	return 0;
+}
+
 // count_copy counts the payload of a packet from offset on as copied, once for
 // each group. A function called with what the program has read.
 LOCAL int count_copy(struct fact_key *key, struct seen *p, struct sender_state *s, u32 group)
 {
-	u32 start = p->seq, end = p->seq + p->payload, edge;
+	u32 start = p->seq, end = p->seq + p->payload;
 	u8 other = key->api;
 	key->socket = s->owner.id;
 	key->device = p->device;
@@ -352,7 +389,8 @@ LOCAL int count_copy(struct fact_key *key, struct seen *p, struct sender_state *
 	if (only_device && s->device && s->device != only_device)
 		return 0;
 	// All of a packet that is cut up is copied, else what is not in its head.
-	if (key->kind != FACT_SEGMENT && key->kind != FACT_PASS && key->kind != FACT_TUN && key->kind != FACT_XDP)
+	if (key->kind != FACT_SEGMENT && key->kind != FACT_PASS && key->kind != FACT_TUN && key->kind != FACT_XDP &&
+	    key->kind != FACT_HEADER)
 		start += p->linear;
 	if (p->protocol != IPPROTO_TCP) {
 		if (p->lent || p->shared)
@@ -363,13 +401,7 @@ LOCAL int count_copy(struct fact_key *key, struct seen *p, struct sender_state *
 			state_fact(key, end - start);
 		return 0;
 	}
-	edge = s->edge[group % 8 < GROUPS ? group % 8 : 0];
-	if ((s32)(end - edge) <= 0)
-		return 0;
-	if ((s32)(start - edge) < 0)
-		start = edge;
-	s->edge[group % 8 < GROUPS ? group % 8 : 0] = end;
-	if (start == end)
+	if (!fresh(&s->copies[group & 7], &start, &end))
 		return 0;
 	// A packet of several spans: those are told apart by four.
 	for (int i = 0; i < 4 && start != end; i++) {

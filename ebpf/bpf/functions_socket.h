@@ -262,7 +262,7 @@ LOCAL struct sender_state *sender_of(struct sock *sk)
 	if (s->owner.protocol == IPPROTO_TCP) {
 		s->sent = s->acked = s->next = s->at[0].start = written_by(sk);
 		for (int i = 0; i < GROUPS; i++)
-			s->edge[i] = s->sent;
+			s->copies[i].edge = s->sent;
 	}
 	if (map_update(&senders, &key, s, BPF_NOEXIST))
 		MISS(senders);
