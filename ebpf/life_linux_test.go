@@ -26,7 +26,8 @@ const childEnv = "ZCPROBE_EBPF_CHILD"
 func TestMain(m *testing.M) {
 	switch os.Getenv(childEnv) {
 	case "":
-		os.Exit(m.Run())
+		status := m.Run()
+		os.Exit(max(status, closeShared()))
 	case "tracer":
 		child(func() error {
 			_, err := ebpf.Open(context.Background(), ebpf.Options{})

@@ -51,7 +51,7 @@ func pair(t testing.TB, ns *testenv.NetNS, network string) (c net.Conn, got chan
 // nobody waits for are not.
 func TestLoopback(t *testing.T) {
 	ns := testenv.NewNetNS(t)
-	tracer := open(t, ebpf.Options{})
+	tracer := shared(t)
 	for _, network := range []string{"tcp4", "tcp6"} {
 		for _, w := range ways {
 			t.Run(network+"/"+w.name, func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestLoopback(t *testing.T) {
 // TestSources sends what splice cannot take from the page cache.
 func TestSources(t *testing.T) {
 	sink := newSink(t)
-	tracer := open(t, ebpf.Options{})
+	tracer := shared(t)
 	const total = 256 << 10
 	disk := func(flags int) func(t *testing.T) *os.File {
 		return func(t *testing.T) *os.File {
@@ -175,7 +175,7 @@ func TestSources(t *testing.T) {
 // TestMixed sends headers and bodies on one connection.
 func TestMixed(t *testing.T) {
 	sink := newSink(t)
-	tracer := open(t, ebpf.Options{})
+	tracer := shared(t)
 	f, err := memfd(payload(64 << 10))
 	if err != nil {
 		t.Fatal(err)

@@ -128,8 +128,8 @@ func (want truth) check(t testing.TB, tracer *ebpf.Tracer, inode uint64, api str
 			t.Errorf("%s of %d bytes, of %d", id, n, bytes)
 		}
 	}
-	if s.LostEvents != 0 {
-		t.Errorf("lost %d: %v", s.LostEvents, s.Incomplete)
+	if lost := lostOf(tracer, s); lost != 0 {
+		t.Errorf("lost %d: %v", lost, s.Incomplete)
 	}
 }
 
@@ -176,6 +176,7 @@ func (sc scenario) truth(api string) truth {
 }
 
 func TestScenarios(t *testing.T) {
+	tracer := shared(t)
 	for _, sc := range scenarios {
 		t.Run(sc.name, func(t *testing.T) {
 			sink := newSink(t)
@@ -185,12 +186,11 @@ func TestScenarios(t *testing.T) {
 			if sc.tap {
 				tap(t, sink)
 			}
-			tracer := open(t, ebpf.Options{})
 			for _, network := range []string{"tcp4", "tcp6"} {
 				for _, w := range ways {
 					t.Run(network+"/"+w.name, func(t *testing.T) {
 						skipRing(t, w.name)
-						const total = 1 << 20
+						const total = 512 << 10
 						c, err := sink.Dial(t.Context(), network)
 						if err != nil {
 							t.Fatal(err)

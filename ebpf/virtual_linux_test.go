@@ -14,7 +14,6 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
-	"github.com/zcprobe/zcprobe/ebpf"
 	"github.com/zcprobe/zcprobe/internal/testenv"
 )
 
@@ -105,10 +104,12 @@ func pass(t testing.TB, ns *testenv.NetNS, device string, flags link.XDPAttachFl
 }
 
 func TestVirtualDevices(t *testing.T) {
-	const total = 512 << 10
-	routed := []string{"loopback-delivery"}
+	const total = 256 << 10
+	tracer := shared(t)
+	routed, tapped := []string{"loopback-delivery"}, []string{"loopback-delivery"}
 	if before(t, 6, 13) {
-		routed = []string{"veth-routed-ingress"} // by the router, once for all
+		routed = []string{"veth-routed-ingress"}             // by the router, once for all
+		tapped = []string{"loopback-delivery", "packet-tap"} // at the sender, too: one list of them for all namespaces
 	}
 	direct := func(t *testing.T) (wire, string) { return newWire(t, false), "10.1.0.2" }
 	for _, c := range []struct {
@@ -139,7 +140,7 @@ func TestVirtualDevices(t *testing.T) {
 				t.Cleanup(func() { unix.Close(fd) })
 			})
 			return w, addr
-		}, lends: []string{"loopback-delivery"}},
+		}, lends: tapped},
 		{name: "routed", make: func(t *testing.T) (wire, string) { return newWire(t, true), "10.1.0.2" },
 			lends: routed},
 		{name: "vxlan", make: func(t *testing.T) (wire, string) { return newTunnel(t, false), "10.9.0.2" },
@@ -148,11 +149,7 @@ func TestVirtualDevices(t *testing.T) {
 			always: []string{"no-scatter-gather"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if c.name == "xdp" && before(t, 6, 6) {
-				t.Skip("needs skb_pp_cow_data")
-			}
 			w, addr := c.make(t)
-			tracer := open(t, ebpf.Options{})
 			for _, api := range []string{"write", "sendfile", "vmsplice", "msg_zerocopy", "io_uring_send_zc"} {
 				t.Run(api, func(t *testing.T) {
 					skipRing(t, api)
@@ -234,7 +231,7 @@ func TestTun(t *testing.T) {
 		}
 	}()
 	defer func() { tun.Close(); <-done }()
-	tracer := open(t, ebpf.Options{})
+	tracer := shared(t)
 	const size, sends = 1000, 50
 	for _, api := range []string{"write", "msg_zerocopy"} {
 		t.Run(api, func(t *testing.T) {
