@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,10 +66,16 @@ type StepResult struct {
 	wire.Exit
 }
 
+// full in ZCPROBE_GUESTS asks for what takes too long for every change, too.
+const full = "full"
+
+// Full says whether that is asked for.
+func Full() bool { return os.Getenv("ZCPROBE_GUESTS") == full }
+
 // Require skips the test unless guests are asked for and can run here.
 func Require(t testing.TB) {
 	t.Helper()
-	if os.Getenv("ZCPROBE_GUESTS") != "1" {
+	if !slices.Contains([]string{"1", full}, os.Getenv("ZCPROBE_GUESTS")) {
 		t.Skip("needs ZCPROBE_GUESTS=1")
 	}
 	if runtime.GOARCH != "amd64" {
