@@ -130,7 +130,7 @@ type fentryOwner struct {
 	Local      [16]uint8
 	Remote     [16]uint8
 	Comm       [16]uint8
-	_          [4]byte
+	Most       uint32
 }
 
 type fentrySaw uint32

@@ -94,6 +94,7 @@ func summarizeFacts(all observations) []Flow {
 	flows := make([]Flow, 0, len(accounts))
 	for key, a := range accounts {
 		if a.sent > 0 {
+			a.hidden += all.skipped.hides(all.most[key.socket])
 			flows = append(flows, a.balance().flow(key.api, sockets[key.socket]))
 		}
 	}
@@ -208,9 +209,13 @@ func (a *factAccount) balance() *account {
 		least = max(least, n)
 		most = min(most+n, a.lent)
 	}
+	for i := range a.causes {
+		c := &a.causes[i]
+		c.Bytes = min(c.Bytes, a.sent) // some of what was sent again may count again
+	}
 	a.uncopied = a.lent
 	a.lost = least
-	a.underWay = most - least + a.unsent + a.hidden
+	a.underWay = most - least + a.unsent + a.hidden // no more than there is
 	return a.account
 }
 

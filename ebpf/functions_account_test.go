@@ -106,3 +106,18 @@ func TestBlindXDP(t *testing.T) {
 		}
 	}
 }
+
+// TestSkipped: what a hook that was skipped may have seen is unknown.
+func TestSkipped(t *testing.T) {
+	for _, c := range []struct {
+		skipped skips
+		want    string
+	}{{skips{}, "3000000 0 0"}, {skips{others: 9}, "3000000 0 0"}, {skips{copies: 1}, "2475720 0 524280"},
+		{skips{sends: 3}, "2700000 0 300000"}, {skips{copies: 9}, "0 0 3000000"}} {
+		f := summarizeFacts(observations{sockets: []Socket{tcpSocket(1)}, skipped: c.skipped, most: map[uint64]uint64{1: 100_000},
+			facts: []fact{{socket: 1, kind: factSent, api: APIZeroCopy, evidence: seenLent, bytes: 3_000_000, times: 1}}})[0]
+		if got := fmt.Sprint(f.ZeroCopiedBytes, f.CopiedBytes, f.UnknownBytes); got != c.want {
+			t.Errorf("%+v: %s, not %s", c.skipped, got, c.want)
+		}
+	}
+}

@@ -30,7 +30,8 @@ func (t *functionTracer) drain() (observations, error) {
 		all.losses.Sockets += c.Senders
 		all.losses.Counters += c.Facts
 	}
-	all.losses.Missed = t.missed()
+	all.skipped = t.missed()
+	all.losses.Missed = all.skipped.copies + all.skipped.sends + all.skipped.others
 	all.blindXDP = !slices.ContainsFunc(t.hooks, func(h Hook) bool {
 		return h.Attached && (h.Name == "skb_pp_cow_data" || h.Name == "skb_copy_header")
 	})
@@ -60,11 +61,13 @@ func (t *functionTracer) snapshot() error {
 
 func (t *functionTracer) readSenders(all *observations) error {
 	all.facts = []fact{}
+	all.most = map[uint64]uint64{}
 	var key uint64
 	var state fentrySenderState
 	open := t.loaded.Maps["senders"].Iterate()
 	for open.Next(&key, &state) {
 		all.sockets = append(all.sockets, ownerOf(state.Owner))
+		all.most[state.Owner.Id] = uint64(state.Owner.Most)
 		if state.Owner.Protocol == 6 {
 			all.facts = append(all.facts, unsent(&state)...)
 		}
@@ -76,6 +79,7 @@ func (t *functionTracer) readSenders(all *observations) error {
 	ended := t.loaded.Maps["ended"].Iterate()
 	for ended.Next(&key, &owner) {
 		all.sockets = append(all.sockets, ownerOf(owner))
+		all.most[owner.Id] = uint64(owner.Most)
 	}
 	return readErr("closed sockets", ended)
 }
@@ -210,10 +214,4 @@ func callersOf(frames []uint64, names map[uint64]string) []string {
 		return nil
 	}
 	return out[hooked+1:]
-}
-
-// copiers are the hooked functions that copy.
-var copiers = map[string]bool{
-	"skb_segment": true, "__pskb_pull_tail": true, "skb_copy_ubufs": true, "skb_checksum_help": true,
-	"skb_pp_cow_data": true, "skb_copy_header": true, "tun_net_xmit": true, "skb_copy": true, "skb_copy_expand": true,
 }

@@ -69,6 +69,7 @@ func blindFunctions() []string {
 		"what becomes of payload that nothing was seen to copy: it is taken for uncopied",
 		"copies by means of drivers' own, and by the IOMMU's bounce buffers",
 		"datagrams that are dropped before they are sent",
+		"where pages lie that sendfile and splice hand to a protocol on top of TCP, TLS of the kernel say: their bytes are unknown",
 		"payload of sockets other than TCP and UDP",
 	}
 }

@@ -18,7 +18,7 @@ import (
 type functionTracer struct {
 	tier   Tier
 	loaded *ebpf.Collection
-	links  []link.Link
+	links  []functionLink
 	hooks  []Hook
 	stacks bool              // to be shown
 	names  map[uint64]string // of functions, by return addresses
@@ -212,7 +212,7 @@ func (t *functionTracer) attach(list []function, multi bool) error {
 		if f.Err == nil {
 			l, err := t.attachTo(f.Name, multi)
 			if err == nil {
-				t.links = append(t.links, l)
+				t.links = append(t.links, functionLink{l, f.Name})
 				f.Attached = true
 			} else {
 				f.Err = fmt.Errorf("attach: %w", untyped(err))
@@ -297,14 +297,20 @@ func (t *functionTracer) close() error {
 	return errors.Join(errs...)
 }
 
+// A functionLink attaches a program to the function of that name.
+type functionLink struct {
+	link.Link
+	name string
+}
+
 // missed is how often programs did not run though their function did: kprobes
 // are skipped on a CPU where another program is at work, those of fentry where
 // the same one is.
-func (t *functionTracer) missed() uint64 {
-	var n uint64
-	for _, p := range t.loaded.Programs {
+func (t *functionTracer) missed() skips {
+	var n skips
+	for name, p := range t.loaded.Programs {
 		if stats, err := p.Stats(); err == nil { // else the kernel does not tell
-			n += stats.RecursionMisses
+			n.add(name, stats.RecursionMisses)
 		}
 	}
 	for _, l := range t.links {
@@ -313,10 +319,10 @@ func (t *functionTracer) missed() uint64 {
 			continue
 		}
 		if p := info.PerfEvent(); p != nil && p.Kprobe() != nil {
-			n += p.Kprobe().Missed
+			n.add(l.name, p.Kprobe().Missed)
 		}
 		if k := info.KprobeMulti(); k != nil {
-			n += k.Missed
+			n.add(l.name, k.Missed)
 		}
 	}
 	return n

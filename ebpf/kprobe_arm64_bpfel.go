@@ -86,7 +86,7 @@ type kprobeOwner struct {
 	Local      [16]uint8
 	Remote     [16]uint8
 	Comm       [16]uint8
-	_          [4]byte
+	Most       uint32
 }
 
 type kprobeSenderState struct {

@@ -186,8 +186,10 @@ type Losses struct {
 type observations struct {
 	sockets  []Socket
 	counts   []observation
-	facts    []fact // of the tiers of functions, which have no counts
-	blindXDP bool   // they do not see copies for the XDP programs of veth devices
+	facts    []fact            // of the tiers of functions, which have no counts
+	blindXDP bool              // they do not see copies for the XDP programs of veth devices
+	skipped  skips             // hooks of theirs
+	most     map[uint64]uint64 // by socket: the most bytes that they found accepted at once
 	losses   Losses
 	sampled  sampling
 	stacks   map[uint32][]string // by observation.stack: functions, the innermost first

@@ -185,6 +185,7 @@ struct owner {
 	u16 unused;
 	u8 local[16], remote[16];
 	u8 comm[16];
+	u32 most; // TCP: bytes that were accepted between two looks
 };
 
 #define OWNER_SHUT 1 // it sends no more: its sequence numbers count a FIN

@@ -350,7 +350,8 @@ INLINE bool fresh(struct progress *p, u32 *start, u32 *end)
 		else if (*start != edge)
 			p->holes[p->newest++ % HOLES] = (struct hole){edge, *start};
 		asm volatile("" ::: "memory"); // another CPU has to find the hole below the edge
-		p->edge = *end;
+		if ((s32)(*end - p->edge) > 0)
+			p->edge = *end;
 		return *start != *end;
 	}
 	for (int i = 0; i < HOLES; i++) {

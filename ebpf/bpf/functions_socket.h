@@ -298,6 +298,8 @@ INLINE void catch_up(struct sender_state *s, struct sock *sk)
 		.socket = s->owner.id, .kind = FACT_SENT, .api = span.api, .device = device, .netns = netns,
 		.evidence = span_evidence(&span)};
 	state_fact(&key, seq - s->sent);
+	if (seq - s->sent > s->owner.most)
+		s->owner.most = seq - s->sent;
 	s->sent = seq;
 }
 
