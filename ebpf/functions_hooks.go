@@ -47,7 +47,7 @@ func functions() []function {
 		{Hook: Hook{Name: "skb_checksum_help", Purpose: "checksums in software",
 			Runs: "each such checksum", Blind: "checksums in software", Since: "5.10"}},
 		{Hook: Hook{Name: "skb_pp_cow_data", Purpose: "copies for XDP programs",
-			Runs: "each such copy", Blind: "copies for XDP programs of veth devices", Since: "6.6"}, otherwise: "skb_copy_header"},
+			Runs: "each such copy", Blind: "copies for XDP programs of veth devices", Since: "6.12"}, otherwise: "skb_copy_header"},
 		{Hook: Hook{Name: "skb_copy_header", Purpose: "copies for XDP programs",
 			Runs: "each such copy, and some of whole packets", Blind: "copies for XDP programs of veth devices", Since: "5.10"},
 			instead: "skb_pp_cow_data"},

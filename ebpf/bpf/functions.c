@@ -366,8 +366,9 @@ HOOK(skb_pp_cow_data)
 	return copied(ctx, skb, FACT_XDP, GROUP_OTHER, 0);
 }
 
-// Until Linux 6.5 veth devices copy for XDP programs in a function of their own,
-// which the compiler puts into others. It ends with this one, that others call, too.
+// Without skb_pp_cow_data (6.1 has none, 6.12 has) veth devices copy for XDP programs
+// in functions of their own, which the compiler puts into others. They end with this
+// one, that others call, too.
 HOOK(skb_copy_header)
 {
 	struct sk_buff *old = (void *)ARGUMENT(2);
