@@ -101,9 +101,10 @@ const (
 )
 
 type fentryLink struct {
-	_    structs.HostLayout
-	Name [16]uint8
-	Type [16]uint8
+	_          structs.HostLayout
+	Name       [16]uint8
+	Type       [16]uint8
+	Operations uint64
 }
 
 type fentryLinkKey struct {

@@ -57,9 +57,10 @@ type kprobeLender struct {
 }
 
 type kprobeLink struct {
-	_    structs.HostLayout
-	Name [16]uint8
-	Type [16]uint8
+	_          structs.HostLayout
+	Name       [16]uint8
+	Type       [16]uint8
+	Operations uint64
 }
 
 type kprobeLinkKey struct {

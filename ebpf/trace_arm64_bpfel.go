@@ -70,9 +70,10 @@ type traceCounterKey struct {
 }
 
 type traceDevice struct {
-	_    structs.HostLayout
-	Name [16]uint8
-	Type [16]uint8
+	_          structs.HostLayout
+	Name       [16]uint8
+	Type       [16]uint8
+	Operations uint64
 }
 
 type traceDeviceKey struct {

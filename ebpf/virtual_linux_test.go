@@ -286,3 +286,25 @@ func drop(t testing.TB, ns *testenv.NetNS, device string) {
 		t.Cleanup(func() { l.Close() })
 	})
 }
+
+// TestRenamed: a device is known by the name it has, as are others that get the
+// number of one that is gone.
+func TestRenamed(t *testing.T) {
+	w := newWire(t, false)
+	tracer := shared(t)
+	for _, name := range []string{"va", "vz"} {
+		if name != "va" {
+			w.a.Run("ip", "link", "set", "va", "down")
+			w.a.Run("ip", "link", "set", "va", "name", name)
+			w.a.Run("ip", "link", "set", name, "up")
+		}
+		conn, _ := w.connect(t, "10.1.0.2")
+		if _, err := conn.Write(payload(1000)); err != nil {
+			t.Fatal(err)
+		}
+		sent(t, conn)
+		if flows, _ := flowsOf(t, tracer, inodeOf(t, conn)); len(flows) != 1 || flows[0].Device != name {
+			t.Errorf("not by %s: %+v", name, flows)
+		}
+	}
+}

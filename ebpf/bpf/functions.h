@@ -287,6 +287,7 @@ struct link_key {
 
 struct link {
 	u8 name[16], type[16];
+	u64 operations; // of rtnetlink: their address
 };
 
 struct {

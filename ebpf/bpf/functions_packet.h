@@ -59,15 +59,17 @@ LOCAL u32 class_of(u64 page)
 }
 
 // note_link keeps the name of a device, which cannot be asked for later from
-// another namespace.
+// another namespace. Numbers of namespaces are soon used again when one is gone, and
+// devices are renamed.
 LOCAL int note_link(struct net_device *dev, u32 netns, u32 index)
 {
 	struct link_key key = {.netns = netns, .index = index};
-	if (map_lookup(&links, &key))
-		return 0;
-	struct link d = {};
-	probe_read_kernel(d.name, sizeof(d.name), &dev->name);
 	const struct rtnl_link_ops *ops = READ(dev, rtnl_link_ops);
+	struct link *known = map_lookup(&links, &key);
+	struct link d = {.operations = (u64)ops};
+	probe_read_kernel(d.name, sizeof(d.name), &dev->name);
+	if (known && known->operations == d.operations && same_name(known->name, d.name))
+		return 0;
 	const char *type = NULL;
 	if (ops && !probe_read_kernel(&type, sizeof(type), &ops->kind) && type)
 		probe_read_kernel_str(d.type, sizeof(d.type), type);

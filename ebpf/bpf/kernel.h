@@ -324,3 +324,10 @@ enum {
 #else
 #error "no registers of this machine are known"
 #endif
+
+// same_name compares the names of two devices, which lie where numbers may.
+INLINE bool same_name(const u8 *a, const u8 *b)
+{
+	const u64 *x = (const u64 *)a, *y = (const u64 *)b;
+	return x[0] == y[0] && x[1] == y[1];
+}

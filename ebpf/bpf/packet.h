@@ -71,14 +71,16 @@ INLINE bool device_tapped(struct net_device *dev, bool outgoing)
 }
 
 // note_device keeps the name of a device, which cannot be asked for later from
-// another namespace.
+// another namespace. Numbers of namespaces are soon used again when one is gone, and
+// devices are renamed.
 INLINE void note_device(struct net_device *dev)
 {
 	struct device_key key = {.netns = dev->nd_net.net->ns.inum, .index = dev->ifindex};
-	if (map_lookup(&devices, &key))
-		return;
-	struct device d = {};
+	struct device *known = map_lookup(&devices, &key);
+	struct device d = {.operations = (u64)dev->rtnl_link_ops};
 	probe_read_kernel(d.name, sizeof(d.name), &dev->name);
+	if (known && known->operations == d.operations && same_name(known->name, d.name))
+		return;
 	const char *type = dev->rtnl_link_ops->kind;
 	if (type)
 		probe_read_kernel_str(d.type, sizeof(d.type), type);

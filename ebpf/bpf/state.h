@@ -277,6 +277,7 @@ struct device_key {
 
 struct device {
 	u8 name[16], type[16]; // type: that of its rtnetlink operations, if any
+	u64 operations; // their address
 };
 
 struct {

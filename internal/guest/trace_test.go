@@ -13,11 +13,11 @@ import (
 
 // The tests of the tracer that run in guests.
 const (
-	functionTests = "^Test(Scenarios|KernelDatagrams|Loopback|Sources|Mixed|VirtualDevices|Tun|DatagramsToHere|Proxy|MidStream)$"
+	functionTests = "^Test(Scenarios|KernelDatagrams|Loopback|Sources|Mixed|VirtualDevices|Tun|DatagramsToHere|Proxy|Renamed|MidStream)$"
 
 	// The tier of tracepoints is not asked for scenarios, which it meets on any
 	// machine: to read what it has counted takes it seconds under emulation.
-	tracepointTests = "^Test(Loopback|Sources|Mixed|VirtualDevices|Tun|DatagramsToHere|Proxy)$"
+	tracepointTests = "^Test(Loopback|Sources|Mixed|VirtualDevices|Tun|DatagramsToHere|Proxy|Renamed)$"
 
 	// Before Linux 6.16 it does not learn of all calls, and before 5.11 it is none.
 	oldTracepointTests = "^TestGuestTracepoint$"
