@@ -236,7 +236,7 @@ func mounted() bool {
 
 func tryPerfEvent(*btf.Spec) error {
 	return attach(ebpf.ProgramSpec{Type: ebpf.PerfEvent}, nil, func(p *ebpf.Program) (link.Link, error) {
-		event, err := sys.OpenClockEvent()
+		event, err := openClock()
 		if err != nil {
 			return nil, err
 		}
@@ -246,6 +246,19 @@ func tryPerfEvent(*btf.Spec) error {
 		}
 		return l, nil
 	})
+}
+
+// openClock opens an event of the first CPU that is online. An event of a thread
+// would have the kernel patch its scheduler on all CPUs, where it keeps account of
+// such events (perf_sched_events).
+func openClock() (event int, err error) {
+	const most = 64
+	for cpu := range most {
+		if event, err = sys.OpenClockEvent(cpu); !errors.Is(err, syscall.ENODEV) {
+			break
+		}
+	}
+	return event, err
 }
 
 // A clockLink is a perf event with a program.

@@ -95,7 +95,7 @@ func TestCommand(t *testing.T) {
 		for _, nic := range nics {
 			t.Run(series+"/"+nic, func(t *testing.T) {
 				c := guest.Config{
-					Series: series, NICs: []string{nic},
+					Series: series, NICs: []string{nic}, CPUs: 1, // trying tiers of tracing patches code
 					Loadable: slices.Concat(networkModules, loadable, tlsModules(series)),
 					Tools:    tools, Files: map[string]string{"/bin/zcprobe": binary}, Collect: []string{recordDir},
 				}

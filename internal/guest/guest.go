@@ -48,6 +48,7 @@ type Config struct {
 	Collect []string // files and directories of the guest to bring back
 
 	CommandLine string        // added to the kernel's
+	CPUs        int           // two if 0; with one the kernel patches its code without QEMU's race
 	Timeout     time.Duration // of the whole run; four minutes if 0
 }
 
@@ -129,7 +130,7 @@ func boot(ctx context.Context, dir, first string, c Config) (Result, error) {
 	}
 	m := machine{
 		dir: dir, kernel: k.image, initramfs: filepath.Join(dir, "initramfs"),
-		nics: c.NICs, commandLine: c.CommandLine, timeout: cmp.Or(c.Timeout, 4*time.Minute),
+		nics: c.NICs, commandLine: c.CommandLine, cpus: cmp.Or(c.CPUs, 2), timeout: cmp.Or(c.Timeout, 4*time.Minute),
 	}
 	if err := buildImage(m.initramfs, k, c, first); err != nil {
 		return Result{}, err

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -25,6 +26,7 @@ type machine struct {
 	initramfs   string
 	nics        []string
 	commandLine string
+	cpus        int
 	timeout     time.Duration
 }
 
@@ -38,7 +40,7 @@ const kernelOptions = "console=ttyS0 quiet loglevel=4 panic=-1 edd=off tsc=relia
 
 func (m *machine) args() []string {
 	args := []string{
-		"-accel", "tcg,thread=multi", "-cpu", "max", "-machine", "pc", "-m", "1G", "-smp", "2",
+		"-accel", "tcg,thread=multi", "-cpu", "max", "-machine", "pc", "-m", "1G", "-smp", strconv.Itoa(m.cpus),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", m.kernel, "-initrd", m.initramfs, "-append", strings.TrimSpace(kernelOptions + " " + m.commandLine),
 		"-chardev", "file,id=console,path=" + m.console(), "-serial", "chardev:console",

@@ -6,9 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenClockEvent returns the descriptor of a perf event of the calling thread's
-// own CPU clock, switched off: it never fires; perf_event_open(2).
-func OpenClockEvent() (int, error) {
+// OpenClockEvent returns the descriptor of a perf event of the clock of one CPU,
+// switched off: it never fires; perf_event_open(2). ENODEV says that the CPU is not
+// online.
+func OpenClockEvent(cpu int) (int, error) {
 	attr := unix.PerfEventAttr{
 		Type:   unix.PERF_TYPE_SOFTWARE,
 		Config: unix.PERF_COUNT_SW_CPU_CLOCK,
@@ -16,7 +17,7 @@ func OpenClockEvent() (int, error) {
 		Sample: 1_000_000_000, // ns
 		Bits:   unix.PerfBitDisabled,
 	}
-	fd, err := unix.PerfEventOpen(&attr, 0, -1, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	fd, err := unix.PerfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
 	return fd, Wrap("perf_event_open", err)
 }
 
