@@ -67,7 +67,7 @@ func trace(t *testing.T, binary, series, tier, match string) {
 	}
 	steps := []guest.Step{{Args: []string{"tests", "-test.v", "-test.run=" + match, "-test.timeout=8m"}}}
 	r := guest.Run(t, guest.Config{
-		Series: series, Modules: []string{"veth", "tun", "vxlan", "sch_ingress", "cls_bpf"}, Steps: steps,
+		Series: series, CPUs: 1, Modules: []string{"veth", "tun", "vxlan", "sch_ingress", "cls_bpf"}, Steps: steps,
 		Tools: []string{"ip", "ethtool"}, Env: []string{"ZCPROBE_TIER=" + tier},
 		Files: map[string]string{"/bin/tests": binary}, Timeout: 10 * time.Minute,
 	})
@@ -128,7 +128,7 @@ func TestTraceRefused(t *testing.T) {
 			"user": step("user", guest.Step{UID: 65534}), "no types": step("no types", guest.Step{Without: []string{"/sys"}})}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			config := guest.Config{Series: c.series, CommandLine: c.commandLine, Files: map[string]string{"/bin/tests": binary}}
+			config := guest.Config{Series: c.series, CPUs: 1, CommandLine: c.commandLine, Files: map[string]string{"/bin/tests": binary}}
 			names := slices.Sorted(maps.Keys(c.steps))
 			for _, name := range names {
 				config.Steps = append(config.Steps, c.steps[name])
