@@ -35,7 +35,7 @@ type acker struct {
 }
 
 // startAcker starts the thread. With cpus it runs on these alone.
-func startAcker(far namespace, program *ebpf.Program, wakeups *ebpf.Map, cpus []int) (*acker, error) {
+func startAcker(far Namespace, program *ebpf.Program, wakeups *ebpf.Map, cpus []int) (*acker, error) {
 	r, err := ringbuf.NewReader(wakeups)
 	if err != nil {
 		return nil, fmt.Errorf("ring of wakeups: %w", err)

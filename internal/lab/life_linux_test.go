@@ -124,7 +124,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Errorf("close again: %v", err)
 	}
-	err = namespace{near}.do(func() error {
+	err = Namespace{near}.Do(func() error {
 		table, err := os.ReadFile("/proc/thread-self/net/dev")
 		if strings.Contains(string(table), Device) {
 			t.Errorf("the device is still there:\n%s", table)

@@ -11,13 +11,27 @@ import (
 
 const threadNamespace = "/proc/thread-self/ns/net"
 
-// A namespace is a network namespace without a name. It exists as long as its
+// A Namespace is a network namespace without a name. It exists as long as its
 // descriptor, a device or a socket in it, or a thread inside: the kernel removes
 // it with the process, however that ends.
-type namespace struct{ file *os.File }
+type Namespace struct{ file *os.File }
 
-func newNamespace() (namespace, error) {
-	var ns namespace
+// File stands for the namespace, as /proc/PID/ns/net does. It belongs to the
+// namespace.
+func (ns Namespace) File() *os.File { return ns.file }
+
+// Close lets go of the namespace. The zero Namespace is closed.
+func (ns Namespace) Close() error {
+	if ns.file == nil {
+		return nil
+	}
+	return ns.file.Close()
+}
+
+// NewNamespace makes a namespace in which nothing is but lo, down. It needs
+// CAP_SYS_ADMIN.
+func NewNamespace() (Namespace, error) {
+	var ns Namespace
 	var err error
 	done := make(chan struct{})
 	go onOwnThread(func() {
@@ -31,6 +45,26 @@ func newNamespace() (namespace, error) {
 		return ns, fmt.Errorf("make a network namespace: %w", err)
 	}
 	return ns, nil
+}
+
+// Inhabit keeps a thread in the namespace, by which others find it in /proc, until
+// leave is called, once.
+func (ns Namespace) Inhabit() (leave func(), err error) {
+	in, out, gone := make(chan error), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		onOwnThread(func() {
+			err := sys.SetNetNS(ns.file)
+			in <- err
+			if err == nil {
+				<-out
+			}
+		})
+	}()
+	if err := <-in; err != nil {
+		return nil, fmt.Errorf("inhabit the network namespace: %w", err)
+	}
+	return func() { close(out); <-gone }, nil
 }
 
 // onOwnThread runs fn on a thread that is not the first of the process, and
@@ -53,10 +87,10 @@ func onOwnThread(fn func()) {
 	runtime.UnlockOSThread()
 }
 
-// do runs fn in the namespace and returns its error. fn runs on the goroutine
+// Do runs fn in the namespace and returns its error. fn runs on the goroutine
 // of the caller, unless that is on the first thread of the process, and may end
 // it; goroutines that fn starts are not in the namespace.
-func (ns namespace) do(fn func() error) (err error) {
+func (ns Namespace) Do(fn func() error) (err error) {
 	runtime.LockOSThread()
 	if sys.ThreadID() == os.Getpid() {
 		defer runtime.UnlockOSThread()
@@ -83,13 +117,13 @@ func (ns namespace) do(fn func() error) (err error) {
 	return fn()
 }
 
-// doElsewhere is do while the caller holds the first thread.
-func (ns namespace) doElsewhere(fn func() error) (err error) {
+// doElsewhere is Do while the caller holds the first thread.
+func (ns Namespace) doElsewhere(fn func() error) (err error) {
 	returned := false
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		err = ns.do(fn)
+		err = ns.Do(fn)
 		returned = true
 	}()
 	<-done

@@ -30,7 +30,7 @@ func TestDo(t *testing.T) {
 	testenv.Root(t)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	ns, err := newNamespace()
+	ns, err := NewNamespace()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,9 +39,9 @@ func TestDo(t *testing.T) {
 
 	failure := errors.New("a failure")
 	var inside, nested, again string
-	err = ns.do(func() error {
+	err = ns.Do(func() error {
 		inside = threadNS(t)
-		if err := ns.do(func() error { nested = threadNS(t); return nil }); err != nil {
+		if err := ns.Do(func() error { nested = threadNS(t); return nil }); err != nil {
 			return err
 		}
 		again = threadNS(t)
@@ -57,7 +57,7 @@ func TestDo(t *testing.T) {
 	var all sync.WaitGroup
 	for range 50 {
 		all.Go(func() {
-			if err := ns.do(func() error {
+			if err := ns.Do(func() error {
 				if got := threadNS(t); got != inside {
 					t.Errorf("beside others: %s", got)
 				}
@@ -72,7 +72,7 @@ func TestDo(t *testing.T) {
 	// A function that ends its goroutine, as FailNow does, leaves the thread
 	// as it was: no other goroutine may run in the namespace.
 	all.Go(func() {
-		_ = ns.do(func() error { runtime.Goexit(); return nil })
+		_ = ns.Do(func() error { runtime.Goexit(); return nil })
 		t.Error("Goexit returned")
 	})
 	all.Wait()

@@ -204,7 +204,7 @@ func (s *Sink) Addr6() netip.Addr {
 // The namespace has its own settings below /proc/sys/net, but what fn reads
 // elsewhere in /proc/net is the namespace of the process: /proc/thread-self/net
 // is this one.
-func (s *Sink) Do(fn func() error) error { return s.wire.near.do(fn) }
+func (s *Sink) Do(fn func() error) error { return s.wire.near.Do(fn) }
 
 // Dial connects to the sink, from the sender's namespace. The network is tcp4,
 // tcp6, udp4 or udp6; tcp and udp are those of IPv4.

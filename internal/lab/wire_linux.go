@@ -40,7 +40,7 @@ func farMAC() [6]byte  { return [6]byte{0x02, 0, 0, 0, 0, farIndex} }
 // A wire is the veth pair with a namespace at each end. The far end needs no
 // address, for nothing there reaches an IP stack.
 type wire struct {
-	near, far namespace
+	near, far Namespace
 	paired    bool  // there are devices
 	noIPv6    error // why there is none
 }
@@ -48,11 +48,11 @@ type wire struct {
 func newWire(mtu int) (*wire, error) {
 	w := &wire{}
 	var err error
-	if w.near, err = newNamespace(); err != nil {
+	if w.near, err = NewNamespace(); err != nil {
 		return nil, err
 	}
-	if w.far, err = newNamespace(); err == nil {
-		err = w.near.do(func() error { return w.makePair(mtu) })
+	if w.far, err = NewNamespace(); err == nil {
+		err = w.near.Do(func() error { return w.makePair(mtu) })
 	}
 	if err != nil {
 		return nil, errors.Join(err, w.close())
@@ -84,7 +84,7 @@ func (w *wire) makePair(mtu int) error {
 // up attaches the program to the far end, brings both ends up and gives the
 // near one its addresses.
 func (w *wire) up(program int) error {
-	err := w.far.do(func() error {
+	err := w.far.Do(func() error {
 		return withNetlink(func(n *sys.Netlink) error {
 			if err := sys.AddClsact(n, farIndex); err != nil {
 				return err
@@ -98,7 +98,7 @@ func (w *wire) up(program int) error {
 	if err != nil {
 		return err
 	}
-	err = w.near.do(func() error {
+	err = w.near.Do(func() error {
 		return withNetlink(func(n *sys.Netlink) error {
 			if err := patientTCP(); err != nil {
 				return err
@@ -115,7 +115,7 @@ func (w *wire) up(program int) error {
 	if err != nil {
 		return err
 	}
-	return w.far.do(func() error {
+	return w.far.Do(func() error {
 		return withNetlink(func(n *sys.Netlink) error { return runs(n, farIndex) })
 	})
 }
@@ -195,14 +195,12 @@ func (w *wire) address(n *sys.Netlink) error {
 func (w *wire) close() error {
 	var errs []error
 	if w.paired {
-		errs = append(errs, w.far.do(func() error {
+		errs = append(errs, w.far.Do(func() error {
 			return withNetlink(func(n *sys.Netlink) error { return sys.DeleteLink(n, farIndex) })
 		}))
 	}
-	for _, ns := range []namespace{w.near, w.far} {
-		if ns.file != nil {
-			errs = append(errs, ns.file.Close())
-		}
+	for _, ns := range []Namespace{w.near, w.far} {
+		errs = append(errs, ns.Close())
 	}
 	return errors.Join(errs...)
 }

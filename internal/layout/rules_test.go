@@ -21,9 +21,11 @@ func world() map[string]pkg {
 		"probe":            {"fmt", module + "/internal/sys"},
 		"transmit":         {module + "/probe"},
 		"ebpf":             {module + "/probe", "github.com/cilium/ebpf"},
-		"internal/lab":     {module + "/ebpf", module + "/transmit"},
+		"internal/lab":     {module + "/internal/sys", "github.com/cilium/ebpf"},
 		"cmd/zcprobe":      {module + "/internal/lab", "github.com/spf13/cobra"},
 		"internal/testenv": {"testing", "os/exec", "golang.org/x/sys/unix"},
+
+		"internal/lab/scenario": {module + "/ebpf", module + "/transmit", module + "/internal/lab"},
 	} {
 		w[module+"/"+dir] = pkg{ImportPath: module + "/" + dir, Module: mod(module), Imports: imports}
 	}
@@ -48,6 +50,7 @@ func TestImportRulesCatch(t *testing.T) {
 		{name: "transmit links cobra through another", dir: "transmit", dep: "github.com/spf13/cobra", want: "transmit links"},
 		{name: "upwards", dir: "probe", imp: module + "/transmit", want: "layers"},
 		{name: "sideways", dir: "transmit", imp: module + "/ebpf", want: "layers"},
+		{name: "the lab knows what it tests", dir: "internal/lab", imp: module + "/transmit", want: "layers"},
 		{name: "sys knows nobody", dir: "internal/sys", imp: module + "/probe", want: "layers"},
 		{name: "unsafe above sys", dir: "probe", imp: "unsafe", want: "only internal/sys may"},
 		{name: "unix above sys", dir: "transmit", imp: "golang.org/x/sys/unix", want: "only internal/sys may"},

@@ -21,6 +21,9 @@ const (
 	EthtoolGSSetInfo = unix.ETHTOOL_GSSET_INFO
 	EthtoolGFeatures = unix.ETHTOOL_GFEATURES
 
+	// EthtoolSFeatures switches features, and needs CAP_NET_ADMIN.
+	EthtoolSFeatures = unix.ETHTOOL_SFEATURES
+
 	EthtoolStringLen   = 32 // ETH_GSTRING_LEN: bytes of a name, the NUL included
 	EthtoolFeatureSet  = 4  // ETH_SS_FEATURES: the string set of feature names
 	EthtoolDrvInfoSize = int(unsafe.Sizeof(unix.EthtoolDrvinfo{}))

@@ -9,6 +9,12 @@ func PacketIgnoreOutgoing(fd int) (bool, error) {
 	return v != 0, Wrap("getsockopt PACKET_IGNORE_OUTGOING", err)
 }
 
+// SetPacketIgnoreOutgoing sets the option PACKET_IGNORE_OUTGOING of the packet
+// socket fd; Linux 4.20, ENOPROTOOPT before.
+func SetPacketIgnoreOutgoing(fd int) error {
+	return Wrap("setsockopt PACKET_IGNORE_OUTGOING", unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1))
+}
+
 // FanoutIgnoreOutgoing is the bit of [PacketFanout] that says that the group
 // ignores outgoing packets: PACKET_FANOUT_FLAG_IGNORE_OUTGOING, 0x4000 when it
 // is set (linux/if_packet.h, Linux 6.2) and 16 bits further up when it is read.

@@ -1,0 +1,3 @@
+package scenario
+
+func datagramScenarios() []Scenario { return nil }

@@ -1,0 +1,3 @@
+package scenario
+
+func deviceScenarios() []Scenario { return nil }

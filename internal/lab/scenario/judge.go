@@ -1,0 +1,198 @@
+package scenario
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/zcprobe/zcprobe/probe"
+)
+
+// A Witness is what was seen of one transfer.
+type Witness struct {
+	Sent    uint64
+	Arrived *uint64 // nil: nobody counts
+
+	Predicted, Reported, Observed Column
+	// UnknownBytes are those of which the tracer could not tell.
+	UnknownBytes uint64
+}
+
+// slack is what may differ: one in a hundred bytes, as segments are sent twice.
+const slack = 100
+
+func (w *Witness) near(a, b uint64) bool { return max(a, b)-min(a, b) <= w.Sent/slack }
+
+// Judge compares what was seen with the truth. It reads nothing but its arguments.
+func Judge(s *Scenario, t Truth, w Witness) Result {
+	expected := uint64(math.Round(t.Copied * float64(w.Sent)))
+	r := Result{
+		ID: s.ID, Summary: s.Summary, API: s.Traffic.API, Protocol: s.Traffic.Protocol, SetUp: describe(s.SetUp),
+		SentBytes: w.Sent, ArrivedBytes: w.Arrived,
+		Expected:  Column{CopiedBytes: &expected, Causes: named(t.Causes), Detail: t.Why},
+		Predicted: w.Predicted, Reported: w.Reported, Observed: w.Observed, Findings: []Finding{},
+	}
+	j := judge{Witness: &w, expected: expected, causes: r.Expected.Causes, result: &r}
+	j.place(s)
+	j.predicted(s)
+	j.observed(s)
+	j.reported()
+	j.majority(s)
+	r.Status, r.Reason = status(r.Findings)
+	return r
+}
+
+type judge struct {
+	*Witness
+	expected uint64
+	causes   []string
+	result   *Result
+}
+
+func (j *judge) find(l Layer, kind, format string, args ...any) {
+	j.result.Findings = append(j.result.Findings, Finding{Layer: l, Kind: kind, Text: fmt.Sprintf(format, args...)})
+}
+
+// place checks that the place did what it is for.
+func (j *judge) place(s *Scenario) {
+	switch {
+	case j.Sent != s.Traffic.Bytes():
+		j.find(LayerLab, Wrong, "The kernel took %d of %d bytes.", j.Sent, s.Traffic.Bytes())
+	case j.Arrived != nil && *j.Arrived != j.Sent:
+		j.find(LayerLab, Wrong, "The peer counted %d of %d bytes.", *j.Arrived, j.Sent)
+	}
+}
+
+// differs says how a column differs from the truth, or "".
+func (j *judge) differs(c Column) string {
+	var parts []string
+	if c.CopiedBytes != nil && !j.near(*c.CopiedBytes, j.expected) {
+		parts = append(parts, fmt.Sprintf("%d bytes copied, and %d are", *c.CopiedBytes, j.expected))
+	}
+	if !slices.Equal(c.Causes, j.causes) {
+		parts = append(parts, fmt.Sprintf("the causes %s, and they are %s", list(c.Causes), list(j.causes)))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (j *judge) predicted(s *Scenario) {
+	switch d := j.differs(j.Predicted); {
+	case s.Unpredicted != "":
+		j.result.Predicted = Column{Causes: []string{}, Detail: s.Unpredicted}
+	case j.Predicted.CopiedBytes == nil:
+		j.find(LayerProbe, Unknown, "What becomes of the payload is not predicted: %s", j.Predicted.Detail)
+	case d != "":
+		j.find(LayerProbe, Wrong, "Predicted are %s.", d)
+	}
+}
+
+func (j *judge) observed(s *Scenario) {
+	switch d := j.differs(j.Observed); {
+	case s.Unobserved != "":
+		j.result.Observed.Detail = s.Unobserved
+	case j.Observed.CopiedBytes == nil:
+		j.find(LayerEBPF, Unknown, "The tracer saw nothing of the transfer: %s", j.Observed.Detail)
+	case j.UnknownBytes > j.Sent/slack:
+		j.find(LayerEBPF, Unknown, "The tracer cannot tell what became of %d of %d bytes.", j.UnknownBytes, j.Sent)
+	case d != "":
+		j.find(LayerEBPF, Wrong, "Observed are %s.", d)
+	}
+}
+
+// quiet are the causes of copies that completions may not tell of, and why.
+func quiet() map[string]string {
+	return map[string]string{
+		"no-scatter-gather": "skb_segment copies without clearing the zero-copy mark, so completions say not copied; only packets of one segment are linearized by __pskb_pull_tail, which clears it",
+		"veth-xdp":          "veth_convert_skb_to_xdp_buff copies into pages of its own and frees the packet as one that was sent",
+		"udp-linear-head":   "the head of a datagram is copied when it is made, and completions are about its pages",
+	}
+}
+
+func (j *judge) reported() {
+	c := j.Reported.CopiedBytes
+	if c == nil || j.near(*c, j.expected) {
+		return
+	}
+	if *c < j.expected {
+		for _, id := range j.causes {
+			if why := quiet()[id]; why != "" {
+				j.find(LayerTransmit, Explained, "Completions say that %d bytes were copied, and %d were: %s.", *c, j.expected, why)
+				return
+			}
+		}
+	}
+	j.find(LayerTransmit, Wrong, "Completions say that %d bytes were copied, and %d were.", *c, j.expected)
+}
+
+// majority turns the blame where prediction and observation agree with each other
+// and not with the truth.
+func (j *judge) majority(s *Scenario) {
+	p, o := j.Predicted, j.Observed
+	if s.Unpredicted != "" || s.Unobserved != "" || p.CopiedBytes == nil || o.CopiedBytes == nil ||
+		j.differs(p) == "" || j.differs(o) == "" || !j.near(*p.CopiedBytes, *o.CopiedBytes) || !slices.Equal(p.Causes, o.Causes) {
+		return
+	}
+	j.find(LayerTruth, Wrong, "Prediction and observation agree with each other: look at the truth of this scenario first.")
+}
+
+// status is the word for findings.
+func status(findings []Finding) (probe.CheckStatus, string) {
+	s, reason := probe.Pass, ""
+	for _, f := range findings {
+		switch {
+		case f.Kind == Wrong:
+			return probe.Fail, ""
+		case f.Kind == Unknown && s == probe.Pass:
+			s, reason = probe.Unknown, f.Text
+		}
+	}
+	return s, reason
+}
+
+func named(ids []string) []string {
+	out := append([]string{}, ids...)
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func list(ids []string) string {
+	if len(ids) == 0 {
+		return "none"
+	}
+	return strings.Join(ids, ", ")
+}
+
+func describe(steps []Step) []string {
+	out := make([]string, 0, len(steps))
+	for _, s := range steps {
+		out = append(out, s.String())
+	}
+	return out
+}
+
+// verdict is the word for all results.
+func verdict(results []Result) probe.Verdict {
+	n := map[probe.CheckStatus]int{}
+	for _, r := range results {
+		n[r.Status]++
+	}
+	v := probe.Verdict{Status: probe.Pass}
+	switch {
+	case n[probe.Fail] > 0:
+		v.Status = probe.Fail
+		v.Summary = fmt.Sprintf("%d of %d scenarios disagree with what is known to be true.", n[probe.Fail], len(results))
+	case n[probe.Unknown] > 0:
+		v.Status = probe.Unknown
+		v.Summary = fmt.Sprintf("Nothing disagrees, and %d of %d scenarios are undecided.", n[probe.Unknown], len(results))
+	case n[probe.Pass] == 0:
+		v.Status = probe.Unknown
+		v.Summary = "No scenario could be run."
+	default:
+		v.Summary = fmt.Sprintf("Prediction, completions and observation agree with the truth in all of %d scenarios.", n[probe.Pass])
+	}
+	if k := n[probe.Skipped]; k > 0 && n[probe.Pass]+n[probe.Fail]+n[probe.Unknown] > 0 {
+		v.Summary += fmt.Sprintf(" %d could not be run here.", k)
+	}
+	return v
+}

@@ -1,0 +1,106 @@
+package scenario
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/zcprobe/zcprobe/ebpf"
+)
+
+// Options say how scenarios are run.
+type Options struct {
+	// Disturb runs what others on the machine could notice: on kernels on which packet
+	// sockets are on one list for all namespaces, every zero-copy send is copied while
+	// one is open.
+	Disturb bool
+	// Tier of package ebpf; the best that works if empty.
+	Tier ebpf.Tier
+	// Progress is told of each scenario before it runs; nil: nobody.
+	Progress func(number, of int, id string)
+}
+
+// ErrNoScenario says that there is no scenario of a name.
+var ErrNoScenario = errors.New("no such scenario")
+
+// Select returns the scenarios of the names, in the order of the catalogue: each is an
+// id, or what ids begin with up to a slash. No names are all.
+func Select(all []Scenario, names []string) ([]Scenario, error) {
+	if len(names) == 0 {
+		return all, nil
+	}
+	var out []Scenario
+	taken := map[string]bool{}
+	for _, s := range all {
+		for _, n := range names {
+			if s.ID == n || strings.HasPrefix(s.ID, strings.TrimSuffix(n, "/")+"/") {
+				taken[n] = true
+				if len(out) == 0 || out[len(out)-1].ID != s.ID {
+					out = append(out, s)
+				}
+			}
+		}
+	}
+	for _, n := range names {
+		if !taken[n] {
+			return nil, fmt.Errorf("%q: %w", n, ErrNoScenario)
+		}
+	}
+	return out, nil
+}
+
+// Catalogue returns all scenarios. Scenarios of one set-up stand next to each other.
+func Catalogue() []Scenario {
+	return slices.Concat(pathScenarios(), tapScenarios(), deviceScenarios(), datagramScenarios())
+}
+
+// A Sketch is a scenario as it is listed.
+type Sketch struct {
+	ID      string   `json:"id"`
+	Summary string   `json:"summary"`
+	Traffic string   `json:"traffic"`
+	SetUp   []string `json:"set_up"`
+	// Expected is the truth of the running kernel; nil where none is known.
+	Expected *Column `json:"expected"`
+}
+
+// List sketches scenarios for a kernel, "" for none.
+func List(all []Scenario, kernel string) []Sketch {
+	out := make([]Sketch, 0, len(all))
+	for i := range all {
+		s := &all[i]
+		k := Sketch{ID: s.ID, Summary: s.Summary, Traffic: s.Traffic.String(), SetUp: describe(s.SetUp)}
+		if t, err := s.truth(kernel); err == nil {
+			k.Expected = &Column{CopiedBytes: new(uint64(t.Copied*float64(s.Traffic.Bytes()) + 0.5)), Causes: named(t.Causes), Detail: t.Why}
+		}
+		out = append(out, k)
+	}
+	return out
+}
+
+// groups are scenarios of the same set-up, in their order.
+func groups(all []Scenario) [][]Scenario {
+	var out [][]Scenario
+	for _, s := range all {
+		if n := len(out); n > 0 && slices.EqualFunc(out[n-1][0].SetUp, s.SetUp, func(a, b Step) bool { return a == b }) {
+			out[n-1] = append(out[n-1], s)
+			continue
+		}
+		out = append(out, []Scenario{s})
+	}
+	return out
+}
+
+// A PermissionError says what a process lacks that may not run the lab. It matches
+// fs.ErrPermission.
+type PermissionError struct {
+	Needs string // a sentence
+	Err   error  // what was refused
+}
+
+func (e *PermissionError) Error() string {
+	return fmt.Sprintf("%s (%v)", strings.TrimSuffix(e.Needs, "."), e.Err)
+}
+
+func (e *PermissionError) Unwrap() error { return e.Err }

@@ -1,0 +1,292 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/zcprobe/zcprobe/ebpf"
+	"github.com/zcprobe/zcprobe/internal/lab"
+	"github.com/zcprobe/zcprobe/internal/sys"
+	"github.com/zcprobe/zcprobe/probe"
+	"github.com/zcprobe/zcprobe/transmit"
+)
+
+// needs is what the lab takes.
+const needs = "the lab makes network namespaces and devices and loads BPF programs: it needs root, or CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON in the initial user namespace"
+
+// Run runs scenarios, one after the other. It changes nothing outside of namespaces
+// that it makes, but on kernels before 5.11 lifts the process's RLIMIT_MEMLOCK. The
+// error is the context's, a [*PermissionError], or says why nothing could be run.
+func Run(ctx context.Context, all []Scenario, o Options) (*Report, error) {
+	began := time.Now()
+	r := &runner{o: o, of: len(all)}
+	if err := r.begin(ctx); err != nil {
+		return nil, errors.Join(err, r.end())
+	}
+	var results []Result
+	for _, g := range groups(all) {
+		got, err := r.group(ctx, g)
+		if err != nil {
+			return nil, errors.Join(err, r.end())
+		}
+		results = append(results, got...)
+	}
+	report := &Report{
+		Schema: Schema, Verdict: verdict(results), Kernel: r.kernel, Arch: runtime.GOARCH, Tier: string(r.tracer.Tier()),
+		DurationNS: time.Since(began).Nanoseconds(), Scenarios: append([]Result{}, results...),
+	}
+	return report, r.end()
+}
+
+// runner is what all scenarios of a run share.
+type runner struct {
+	o       Options
+	of, did int
+	kernel  string
+	tracer  *ebpf.Tracer
+	ring    *transmit.Ring
+	noRing  error
+	lost    uint64       // events, as told so far
+	host    *probe.Facts // nil: not looked at yet
+}
+
+// initialPIDs is what /proc/self/ns/pid is in the initial pid namespace
+// (PROC_PID_INIT_INO).
+const initialPIDs = "pid:[4026531836]"
+
+func (r *runner) begin(ctx context.Context) error {
+	var err error
+	if r.kernel, _, err = sys.KernelRelease(); err != nil {
+		return err
+	}
+	// What is missing is better told before anything is made.
+	ns, err := lab.NewNamespace()
+	if err == nil {
+		err = ns.Close()
+	}
+	if err != nil {
+		return permission(err)
+	}
+	o := ebpf.Options{Exact: true, Tier: r.o.Tier}
+	if pids, err := os.Readlink("/proc/self/ns/pid"); err == nil && pids == initialPIDs {
+		o.Processes = []int{os.Getpid()}
+	}
+	if r.tracer, err = ebpf.Open(ctx, o); err != nil {
+		return permission(err)
+	}
+	if r.tracer.Tier() == ebpf.TierNone {
+		return permission(fmt.Errorf("nothing can be observed without BPF: %w", fs.ErrPermission))
+	}
+	r.ring, r.noRing = transmit.NewRing(transmit.RingOptions{})
+	return nil
+}
+
+func permission(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return &PermissionError{Needs: needs, Err: err}
+	}
+	return err
+}
+
+// endTime bounds how long the kernel may take to give up what is sent.
+const endTime = 5 * time.Second
+
+func (r *runner) end() error {
+	var errs []error
+	if r.ring != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), endTime)
+		defer cancel()
+		errs = append(errs, r.ring.Close(ctx))
+	}
+	if r.tracer != nil {
+		errs = append(errs, r.tracer.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// group runs scenarios of one set-up in one place.
+func (r *runner) group(ctx context.Context, g []Scenario) ([]Result, error) {
+	if why := r.disturbs(ctx, g[0].SetUp); why != "" {
+		return r.none(g, probe.Skipped, why), context.Cause(ctx)
+	}
+	r.tell(g[0].ID)
+	p, err := open(ctx, g[0].SetUp)
+	if err != nil {
+		if stop := context.Cause(ctx); stop != nil {
+			return nil, stop
+		}
+		status, why := lacking(err)
+		return r.none(g, status, why), nil
+	}
+	facts, err := p.look(ctx)
+	var results []Result
+	for i := range g {
+		if err != nil {
+			break
+		}
+		r.tell(g[i].ID)
+		r.did++
+		var one Result
+		if one, err = r.one(ctx, p, &g[i], facts); err == nil {
+			results = append(results, one)
+		}
+	}
+	return results, errors.Join(err, p.close())
+}
+
+func (r *runner) tell(id string) {
+	if r.o.Progress != nil {
+		r.o.Progress(r.did+1, r.of, id)
+	}
+}
+
+// disturbs says why a set-up is not made unless it is asked for, or "".
+func (r *runner) disturbs(ctx context.Context, steps []Step) string {
+	if r.o.Disturb || !anyTap(steps) {
+		return ""
+	}
+	if r.host == nil {
+		f, err := probe.Collect(ctx, probe.Options{})
+		if err != nil {
+			return fmt.Sprintf("whether others would notice is not known: %v", err)
+		}
+		r.host = f
+	}
+	if global := r.host.Taps.GlobalList; global == nil || *global {
+		return "a packet socket on any device makes this kernel copy what all namespaces send: it is opened with --disturb alone"
+	}
+	return ""
+}
+
+// lacking says what a set-up that failed means.
+func lacking(err error) (probe.CheckStatus, string) {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return probe.Unknown, err.Error()
+	case sys.Unsupported(err), errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENODEV):
+		return probe.Skipped, "this machine lacks something: " + err.Error()
+	}
+	return probe.Unknown, "the set-up failed: " + err.Error()
+}
+
+// none are the results of scenarios that were not run.
+func (r *runner) none(g []Scenario, status probe.CheckStatus, why string) []Result {
+	var out []Result
+	for i := range g {
+		r.did++
+		out = append(out, unrun(&g[i], r.kernel, status, why))
+	}
+	return out
+}
+
+func unrun(s *Scenario, kernel string, status probe.CheckStatus, why string) Result {
+	none := Column{Causes: []string{}}
+	out := Result{
+		ID: s.ID, Summary: s.Summary, Status: status, Reason: why, API: s.Traffic.API, Protocol: s.Traffic.Protocol,
+		SetUp: describe(s.SetUp), Expected: none, Predicted: none, Reported: none, Observed: none, Findings: []Finding{},
+	}
+	if t, err := s.truth(kernel); err == nil {
+		out.Expected.Causes, out.Expected.Detail = named(t.Causes), t.Why
+	}
+	return out
+}
+
+// look collects what package probe sees from the sender's namespace.
+func (p *place) look(ctx context.Context) (facts *probe.Facts, err error) {
+	err = p.doors[AtSender].Do(func() (err error) {
+		facts, err = probe.Collect(ctx, probe.Options{To: p.to.String()})
+		return err
+	})
+	if err == nil && p.sink != nil {
+		asNIC(facts, lab.Device)
+	}
+	return facts, err
+}
+
+// one runs one scenario. The error is the context's.
+func (r *runner) one(ctx context.Context, p *place, s *Scenario, facts *probe.Facts) (Result, error) {
+	truth, err := s.truth(r.kernel)
+	if err != nil {
+		return unrun(s, r.kernel, probe.Skipped, err.Error()), context.Cause(ctx)
+	}
+	if strings.HasPrefix(s.Traffic.API, "io_uring") && r.noRing != nil {
+		return unrun(s, r.kernel, probe.Skipped, r.noRing.Error()), context.Cause(ctx)
+	}
+	tr, closing, err := p.send(ctx, s.Traffic, r.ring)
+	if stop := context.Cause(ctx); stop != nil {
+		return Result{}, errors.Join(stop, closing())
+	}
+	if why := tr.refusal(); why != "" {
+		return unrun(s, r.kernel, probe.Skipped, why), closing()
+	}
+	if err != nil {
+		status, why := lacking(err)
+		return unrun(s, r.kernel, status, why), closing()
+	}
+	w := Witness{Sent: tr.sent, Reported: tr.reported, Predicted: predicted(probe.JudgePath(facts, probe.Options{To: p.to.String()}), s.Traffic)}
+	w.Reported.Causes = []string{}
+	if w.Reported.CopiedBytes == nil {
+		w.Reported.Detail = "this API has no completions"
+	}
+	seen, lost, err := r.settle(ctx, p, s.Traffic, tr)
+	if err = errors.Join(err, closing()); err != nil {
+		return Result{}, err
+	}
+	w.Observed, w.UnknownBytes = seen.column, seen.unknown+tr.sent-min(seen.bytes, tr.sent)
+	if p.count != nil {
+		w.Arrived = new(p.count.arrived(s.Traffic.Protocol, tr.local))
+	}
+	out := Judge(s, truth, w)
+	if lost > 0 {
+		out.Findings = append(out.Findings, Finding{LayerEBPF, Unknown, fmt.Sprintf("The tracer lost %d events.", lost)})
+	}
+	for _, d := range tr.refused {
+		out.Findings = append(out.Findings, Finding{LayerTransmit, Explained, "The sender went another way: " + d.Error() + "."})
+	}
+	out.Status, out.Reason = status(out.Findings)
+	return out, nil
+}
+
+// refusal says what the kernel lacks that the sender was asked to use, or "".
+func (tr *transfer) refusal() string {
+	i := slices.IndexFunc(tr.refused, func(d *transmit.Downgrade) bool { return d.Err != nil && sys.Unsupported(d.Err) })
+	if i < 0 {
+		return ""
+	}
+	return tr.refused[i].Error()
+}
+
+// Bounds of waiting for what is under way, on this machine, to be accounted for.
+const (
+	settleStep = 10 * time.Millisecond
+	settleMost = 3 * time.Second
+)
+
+// settle waits until the peer and the tracer have seen all that was sent.
+func (r *runner) settle(ctx context.Context, p *place, t Traffic, tr transfer) (seen sight, lost uint64, err error) {
+	for waited := time.Duration(0); ; waited += settleStep {
+		s, err := r.tracer.Summary()
+		if err != nil {
+			return seen, 0, err
+		}
+		seen, lost = observed(s, tr.inode, t), s.LostEvents-r.lost
+		arrived := p.count == nil || p.count.arrived(t.Protocol, tr.local) >= tr.sent
+		if arrived && seen.complete(tr.sent) || waited >= settleMost {
+			r.lost = s.LostEvents
+			return seen, lost, nil
+		}
+		select {
+		case <-ctx.Done():
+			return seen, 0, context.Cause(ctx)
+		case <-time.After(settleStep):
+		}
+	}
+}

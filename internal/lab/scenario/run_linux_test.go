@@ -1,0 +1,29 @@
+package scenario_test
+
+import (
+	"testing"
+
+	"github.com/zcprobe/zcprobe/internal/lab/scenario"
+	"github.com/zcprobe/zcprobe/internal/testenv"
+	"github.com/zcprobe/zcprobe/probe"
+)
+
+// TestRun runs the catalogue: prediction, completions and observation agree with the
+// truth.
+func TestRun(t *testing.T) {
+	testenv.Root(t)
+	r, err := scenario.Run(t.Context(), scenario.Catalogue(), scenario.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range r.Scenarios {
+		t.Logf("%s: %s %s", s.ID, s.Status, s.Reason)
+		for _, f := range s.Findings {
+			t.Logf("    %s %s: %s", f.Layer, f.Kind, f.Text)
+		}
+		if s.Status == probe.Fail {
+			t.Errorf("%s: %+v", s.ID, s)
+		}
+	}
+	t.Log(r.Verdict, r.Tier, r.DurationNS/1e6, "ms")
+}

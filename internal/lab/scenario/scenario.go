@@ -1,0 +1,134 @@
+package scenario
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A Scenario is a transfer of which the truth is known.
+type Scenario struct {
+	// ID is the set-up and the API, "no-sg/sendfile".
+	ID string
+	// Summary is the set-up in a few words.
+	Summary string
+	SetUp   []Step
+	Traffic Traffic
+	// Truths have ranges of kernels that do not overlap. A kernel in none of them
+	// skips the scenario.
+	Truths []Truth
+
+	// Unpredicted says why package probe cannot foresee what happens here, in a
+	// sentence; "" where it must.
+	Unpredicted string
+	// Unobserved says why package ebpf cannot see what happens here, in a sentence;
+	// "" where it must.
+	Unobserved string
+}
+
+// A Step is one part of a set-up: a place, or a change of it. It is comparable
+// with ==, and its String says what it does to the machine.
+type Step interface{ fmt.Stringer }
+
+// Traffic is what is sent.
+type Traffic struct {
+	// API is a word of the output format: "write", "writev", "sendfile", "splice",
+	// "vmsplice", "msg_zerocopy", "io_uring_send", "io_uring_send_zc".
+	API      string
+	Protocol string // "tcp" or "udp"
+	// Source is where sendfile and splice read: "" is a memfd, which is a file of
+	// the page cache.
+	Source string
+	Size   int // bytes of one send
+	Count  int // sends
+
+	Segment int // UDP_SEGMENT: bytes of one datagram of a send; 0: each send is one
+	Cork    int // UDP_CORK: sends that make one datagram; 0: none
+}
+
+// Bytes is how much is sent.
+func (t Traffic) Bytes() uint64 { return uint64(t.Size) * uint64(t.Count) }
+
+// String says what is sent.
+func (t Traffic) String() string {
+	s := fmt.Sprintf("%d times %d bytes by %s over %s", t.Count, t.Size, t.API, strings.ToUpper(t.Protocol))
+	switch {
+	case t.Segment > 0:
+		s += fmt.Sprintf(" in datagrams of %d", t.Segment)
+	case t.Cork > 0:
+		s += fmt.Sprintf(", %d of them a datagram", t.Cork)
+	}
+	return s
+}
+
+// memory reports whether the API sends memory of the application.
+func (t Traffic) memory() bool { return t.API != "sendfile" && t.API != "splice" }
+
+// Truth is what becomes of the payload on a range of kernels.
+type Truth struct {
+	// Since and Before bound the range, "6.13": the first kernel of it, and the first
+	// after it. "" is no bound.
+	Since, Before string
+
+	// Copied is the share of the payload that the CPU copies on this machine, the
+	// receiver's recv not counted.
+	Copied float64
+	// Causes are the ids of all causes of kind copy or pass, sorted.
+	Causes []string
+	// Why says how this is known, in a sentence.
+	Why string
+}
+
+// Shares of the payload.
+const (
+	None = 0.0
+	All  = 1.0
+)
+
+// truth returns what is true on a kernel.
+func (s *Scenario) truth(kernel string) (Truth, error) {
+	k, err := parseVersion(kernel)
+	if err != nil {
+		return Truth{}, err
+	}
+	for _, t := range s.Truths {
+		in, err := t.holds(k)
+		if err != nil {
+			return Truth{}, fmt.Errorf("scenario %s: %w", s.ID, err)
+		}
+		if in {
+			return t, nil
+		}
+	}
+	return Truth{}, fmt.Errorf("no truth is known for kernel %s", kernel)
+}
+
+func (t Truth) holds(k version) (bool, error) {
+	if t.Since != "" {
+		since, err := parseVersion(t.Since)
+		if err != nil || k.before(since) {
+			return false, err
+		}
+	}
+	if t.Before != "" {
+		before, err := parseVersion(t.Before)
+		if err != nil || !k.before(before) {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// version is of a kernel, as far as it decides what is true.
+type version struct{ major, minor int }
+
+func (v version) before(w version) bool {
+	return v.major < w.major || v.major == w.major && v.minor < w.minor
+}
+
+// parseVersion reads the beginning of a release, "6.18.44-fc".
+func parseVersion(release string) (v version, err error) {
+	if _, err := fmt.Sscanf(release, "%d.%d", &v.major, &v.minor); err != nil {
+		return v, fmt.Errorf("kernel release %q: %w", release, err)
+	}
+	return v, nil
+}

@@ -1,0 +1,202 @@
+package scenario
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/zcprobe/zcprobe/internal/sys"
+	"github.com/zcprobe/zcprobe/transmit"
+)
+
+// A transfer is traffic that was sent.
+type transfer struct {
+	inode    uint64 // of the socket
+	local    netip.AddrPort
+	sent     uint64 // that the kernel took
+	reported Column
+	refused  []*transmit.Downgrade // what the sender could not do as it was asked
+	plain    uint64                // bytes that it copied instead
+}
+
+// patience is how long one transfer may take.
+const patience = 20 * time.Second
+
+// send sends traffic from a place. The connection is open when it returns.
+func (p *place) send(ctx context.Context, t Traffic, ring *transmit.Ring) (tr transfer, closing func() error, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var c net.Conn
+	closing = func() error { return nil }
+	// All calls are made in the sender's namespace: what the kernel is asked about
+	// the peer depends on where the thread is.
+	err = p.doors[AtSender].Do(func() (err error) {
+		var d net.Dialer
+		c, err = d.DialContext(ctx, t.Protocol+"4", net.JoinHostPort(p.to.String(), strconv.Itoa(discard)))
+		if err != nil {
+			return err
+		}
+		closing = c.Close
+		tr.local = addrPort(c.LocalAddr())
+		if tr.inode, err = inodeOf(c); err != nil {
+			return err
+		}
+		return tr.run(ctx, c, t, ring)
+	})
+	return tr, closing, err
+}
+
+func inodeOf(c net.Conn) (inode uint64, err error) {
+	err = control(c, func(fd int) (err error) { inode, err = sys.FileInode(fd); return err })
+	return inode, err
+}
+
+func control(c net.Conn, fn func(fd int) error) error {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return fmt.Errorf("%T: %w", c, errors.ErrUnsupported)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	err = raw.Control(func(fd uintptr) { inner = fn(int(fd)) })
+	return errors.Join(err, inner)
+}
+
+// pattern is what is sent.
+func pattern(n int) []byte { return bytes.Repeat([]byte("zero copy "), n/10+1)[:n] }
+
+func (tr *transfer) run(ctx context.Context, c net.Conn, t Traffic, ring *transmit.Ring) error {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return fmt.Errorf("%T: %w", c, errors.ErrUnsupported)
+	}
+	o := transmit.Options{
+		Backend: transmit.Backend(t.API), SegmentBytes: t.Segment, NoReader: true, Threshold: 1,
+		OnDowngrade: func(d *transmit.Downgrade) { tr.refused = append(tr.refused, d) },
+		Logger:      slog.New(slog.DiscardHandler),
+	}
+	if t.API == "io_uring_send" || t.API == "io_uring_send_zc" {
+		o.Ring = ring
+	}
+	s, err := transmit.NewSender(sc, o)
+	if err != nil {
+		return err
+	}
+	source, err := openSource(t)
+	if err != nil {
+		return err
+	}
+	defer source.close()
+	var open []transmit.Completion
+	for i := range t.Count {
+		if t.Cork > 0 && i%t.Cork == 0 {
+			if err := cork(c, 1); err != nil {
+				return err
+			}
+		}
+		done, err := source.send(ctx, s, t)
+		tr.sent += uint64(done.Bytes())
+		if err != nil {
+			return err
+		}
+		open = append(open, done)
+		if t.Cork > 0 && (i+1)%t.Cork != 0 {
+			continue
+		}
+		if t.Cork > 0 {
+			if err := cork(c, 0); err != nil {
+				return err
+			}
+		}
+		if err := tr.take(ctx, open); err != nil {
+			return err
+		}
+		open = nil
+	}
+	return nil
+}
+
+// cork holds back what is sent by UDP, or lets it go as one datagram.
+func cork(c net.Conn, on int) error {
+	return control(c, func(fd int) error { return sys.SetsockoptInt(fd, sys.SolUDP, sys.UDPCork, on) })
+}
+
+// take waits for completions, one by one: merged ones keep the word of the first.
+func (tr *transfer) take(ctx context.Context, open []transmit.Completion) error {
+	for _, c := range open {
+		if !c.Backend().Notifies() {
+			continue
+		}
+		r, err := c.Wait(ctx)
+		if err != nil {
+			return fmt.Errorf("wait for a completion: %w", err)
+		}
+		tr.plain += uint64(r.PlainBytes)
+		if tr.reported.CopiedBytes == nil {
+			tr.reported.CopiedBytes = new(uint64)
+		}
+		switch r.Reported {
+		case transmit.Copied:
+			*tr.reported.CopiedBytes += uint64(r.Bytes)
+		case transmit.Mixed:
+			// Which bytes is not told: the sends of one transfer are about the same size.
+			*tr.reported.CopiedBytes += uint64(r.Bytes) / 2
+			tr.reported.Detail = "some transfers were reported as partly copied, and are counted by half"
+		}
+	}
+	return nil
+}
+
+// source is what is sent: memory, or a file.
+type source struct {
+	memory []byte
+	file   *os.File
+}
+
+func openSource(t Traffic) (*source, error) {
+	data := pattern(t.Size)
+	if t.memory() {
+		return &source{memory: data}, nil
+	}
+	if t.Source != "" {
+		return nil, fmt.Errorf("source %s: %w", t.Source, errors.ErrUnsupported)
+	}
+	fd, err := sys.MemfdCreate("zcprobe-lab")
+	if err != nil {
+		return nil, err
+	}
+	s := &source{file: os.NewFile(uintptr(fd), "memfd")}
+	if _, err := s.file.Write(data); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func (s *source) close() error {
+	if s.file == nil {
+		return nil
+	}
+	return s.file.Close()
+}
+
+// send makes one send of the source.
+func (s *source) send(ctx context.Context, to *transmit.Sender, t Traffic) (transmit.Completion, error) {
+	switch {
+	case s.file != nil:
+		return to.SendFile(ctx, s.file, 0, int64(t.Size), transmit.FileOptions{Backend: transmit.Backend(t.API)})
+	case t.API == "writev":
+		return to.Sendv(ctx, s.memory[:t.Size/2], s.memory[t.Size/2:])
+	}
+	return to.Send(ctx, s.memory)
+}
