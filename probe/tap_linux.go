@@ -307,25 +307,42 @@ func (r *tapReader) list() {
 		r.f.GlobalListSource = "not looked at: no capture on any device, no hidden namespace"
 		return
 	}
-	const name = "kernel/btf/vmlinux"
-	f, err := r.s.sys.Open(name)
+	var err error
+	r.f.GlobalList, r.f.GlobalListSource, err = readTapList(r.s.sys)
 	if err != nil {
 		r.errorf("list of packet taps: %v", err)
-		return
+	}
+}
+
+// TapsShared says whether a packet socket on any device sees, and so makes the kernel
+// copy, what other network namespaces send too, as on kernels to 6.12, and how that is
+// known; nil where it is not. It opens no packet socket.
+func TapsShared() (shared *bool, source string) {
+	shared, source, err := readTapList(liveSources().sys)
+	if err != nil {
+		return nil, err.Error()
+	}
+	return shared, source
+}
+
+// readTapList asks the type information of the kernel.
+func readTapList(sys fs.FS) (global *bool, source string, err error) {
+	const name = "kernel/btf/vmlinux"
+	f, err := sys.Open(name)
+	if err != nil {
+		return nil, "", err
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		r.errorf("list of packet taps: %v", err)
-		return
+		return nil, "", err
 	}
 	at, ok := f.(io.ReaderAt)
 	if !ok {
-		r.errorf("list of packet taps: %s cannot be read at an offset", name)
-		return
+		return nil, "", fmt.Errorf("%s cannot be read at an offset", name)
 	}
-	r.f.GlobalList, r.f.GlobalListSource, err = globalTapList(at, st.Size())
-	if err != nil {
-		r.errorf("list of packet taps: %s: %v", name, err)
+	if global, source, err = globalTapList(at, st.Size()); err != nil {
+		return nil, "", fmt.Errorf("%s: %w", name, err)
 	}
+	return global, source, nil
 }

@@ -338,3 +338,18 @@ func TestTapsHiddenNamespaces(t *testing.T) {
 		t.Errorf("copies %s (%s), global list %s", showBool(got), why, showBool(f.GlobalList))
 	}
 }
+
+// TestTapsShared: the kernel's type information is there or not, and says the same
+// without a packet socket as with one.
+func TestTapsShared(t *testing.T) {
+	shared, source := TapsShared()
+	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
+		if shared != nil || source == "" {
+			t.Errorf("%v by %q, without type information", shared, source)
+		}
+		return
+	}
+	if shared == nil || source == "" {
+		t.Fatalf("%v by %q", shared, source)
+	}
+}

@@ -36,6 +36,10 @@ type Result struct {
 	Observed  Column `json:"observed"`
 
 	Findings []Finding `json:"findings"`
+
+	// DurationNS is how long it took, the set-up included where it was made for this
+	// scenario.
+	DurationNS int64 `json:"duration_ns"`
 }
 
 // A Column is what one layer says of a transfer.

@@ -54,8 +54,7 @@ type runner struct {
 	tracer  *ebpf.Tracer
 	ring    *transmit.Ring
 	noRing  error
-	lost    uint64       // events, as told so far
-	host    *probe.Facts // nil: not looked at yet
+	lost    uint64 // events, as told so far
 }
 
 // initialPIDs is what /proc/self/ns/pid is in the initial pid namespace
@@ -114,10 +113,11 @@ func (r *runner) end() error {
 
 // group runs scenarios of one set-up in one place.
 func (r *runner) group(ctx context.Context, g []Scenario) ([]Result, error) {
-	if why := r.disturbs(ctx, g[0].SetUp); why != "" {
+	if why := r.disturbs(g[0].SetUp); why != "" {
 		return r.none(g, probe.Skipped, why), context.Cause(ctx)
 	}
 	r.tell(g[0].ID)
+	began := time.Now()
 	p, err := open(ctx, g[0].SetUp)
 	if err != nil {
 		if stop := context.Cause(ctx); stop != nil {
@@ -136,6 +136,8 @@ func (r *runner) group(ctx context.Context, g []Scenario) ([]Result, error) {
 		r.did++
 		var one Result
 		if one, err = r.one(ctx, p, &g[i], facts); err == nil {
+			one.DurationNS = time.Since(began).Nanoseconds()
+			began = time.Now()
 			results = append(results, one)
 		}
 	}
@@ -149,19 +151,12 @@ func (r *runner) tell(id string) {
 }
 
 // disturbs says why a set-up is not made unless it is asked for, or "".
-func (r *runner) disturbs(ctx context.Context, steps []Step) string {
+func (r *runner) disturbs(steps []Step) string {
 	if r.o.Disturb || !anyTap(steps) {
 		return ""
 	}
-	if r.host == nil {
-		f, err := probe.Collect(ctx, probe.Options{})
-		if err != nil {
-			return fmt.Sprintf("whether others would notice is not known: %v", err)
-		}
-		r.host = f
-	}
-	if global := r.host.Taps.GlobalList; global == nil || *global {
-		return "a packet socket on any device makes this kernel copy what all namespaces send: it is opened with --disturb alone"
+	if global, source := probe.TapsShared(); global == nil || *global {
+		return "a packet socket on any device may make this kernel copy what all namespaces send: it is opened with --disturb alone (" + source + ")"
 	}
 	return ""
 }
@@ -267,19 +262,19 @@ func (tr *transfer) refusal() string {
 // Bounds of waiting for what is under way, on this machine, to be accounted for.
 const (
 	settleStep = 10 * time.Millisecond
-	settleMost = 3 * time.Second
+	settleMost = 5 * time.Second
 )
 
 // settle waits until the peer and the tracer have seen all that was sent.
 func (r *runner) settle(ctx context.Context, p *place, t Traffic, tr transfer) (seen sight, lost uint64, err error) {
-	for waited := time.Duration(0); ; waited += settleStep {
+	for end := time.Now().Add(settleMost); ; {
 		s, err := r.tracer.Summary()
 		if err != nil {
 			return seen, 0, err
 		}
 		seen, lost = observed(s, tr.inode, t), s.LostEvents-r.lost
 		arrived := p.count == nil || p.count.arrived(t.Protocol, tr.local) >= tr.sent
-		if arrived && seen.complete(tr.sent) || waited >= settleMost {
+		if arrived && seen.complete(tr.sent) || time.Now().After(end) {
 			r.lost = s.LostEvents
 			return seen, lost, nil
 		}

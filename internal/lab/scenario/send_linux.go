@@ -97,7 +97,14 @@ func (tr *transfer) run(ctx context.Context, c net.Conn, t Traffic, ring *transm
 	if err != nil {
 		return err
 	}
-	defer source.close()
+	if t.Raw {
+		return errors.Join(tr.raw(c, t, source), source.close())
+	}
+	return errors.Join(tr.library(ctx, c, s, t, source), source.close())
+}
+
+// library sends by package transmit.
+func (tr *transfer) library(ctx context.Context, c net.Conn, s *transmit.Sender, t Traffic, source *source) error {
 	var open []transmit.Completion
 	for i := range t.Count {
 		if t.Cork > 0 && i%t.Cork == 0 {
