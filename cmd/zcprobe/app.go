@@ -16,6 +16,7 @@ import (
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/render"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/text"
 	"github.com/zcprobe/zcprobe/ebpf"
+	labbench "github.com/zcprobe/zcprobe/internal/lab/bench"
 	"github.com/zcprobe/zcprobe/internal/sys"
 	"github.com/zcprobe/zcprobe/probe"
 )
@@ -33,6 +34,7 @@ type app struct {
 	save     func(dir string, f *probe.Facts, o probe.RecordOptions) error
 	tiers    func(context.Context) []probe.Tier
 	tracer   func(context.Context, ebpf.Options) (tracer, error)
+	bench    func(context.Context, labbench.Options) (*labbench.Report, error)
 	now      func() time.Time
 	build    func() (*debug.BuildInfo, bool)
 
@@ -51,7 +53,7 @@ func newApp(stdout, stderr io.Writer, getenv func(string) string) *app {
 		stdout: &output{w: stdout}, stderr: stderr, getenv: getenv,
 		terminal: terminalColumns,
 		collect:  collectHost, open: probe.OpenRecord, save: probe.WriteRecord,
-		tiers: ebpf.Probe, tracer: openTracer,
+		tiers: ebpf.Probe, tracer: openTracer, bench: labbench.Run,
 		now: time.Now, build: debug.ReadBuildInfo,
 	}
 }
@@ -216,7 +218,8 @@ is in the way, and the command that fixes it. Without a command it prints a
 summary of one screen, like "zcprobe probe".
 
 It changes no setting and loads no module, and sends nothing off the host but
-the look-up of a host name and what "zcprobe send" is told to send.`,
+the look-up of a host name and what "zcprobe send" and "zcprobe bench --to" are
+told to send.`,
 		Args:          noCommand,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -237,7 +240,7 @@ the look-up of a host name and what "zcprobe send" is told to send.`,
 	cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	o.flags(cmd)
-	cmd.AddCommand(newProbeCmd(a), newPreflightCmd(a), newPathCmd(a), newSelectCmd(a), newTraceCmd(a), newSendCmd(a), newRecvCmd(a),
+	cmd.AddCommand(newProbeCmd(a), newPreflightCmd(a), newPathCmd(a), newSelectCmd(a), newTraceCmd(a), newBenchCmd(a), newSendCmd(a), newRecvCmd(a),
 		newPolicyCmd(a), newExplainCmd(a), newRecordCmd(a), newVersionCmd(a))
 	cmd.SetHelpCommand(newHelpCmd(a))
 	cmd.SetUsageTemplate(usageTemplate)

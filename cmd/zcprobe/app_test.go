@@ -24,6 +24,7 @@ import (
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/selection"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/transfer"
 	"github.com/zcprobe/zcprobe/internal/hosttest"
+	labbench "github.com/zcprobe/zcprobe/internal/lab/bench"
 	"github.com/zcprobe/zcprobe/probe"
 )
 
@@ -353,6 +354,7 @@ func TestSchemasAgreeWithTypes(t *testing.T) {
 		"policy-check.v1": reflect.TypeFor[policyCheckJSON](),
 		"policy-init.v1":  reflect.TypeFor[policyInitJSON](),
 		"recorded.v1":     reflect.TypeFor[recordedJSON](),
+		"bench.v1":        reflect.TypeFor[labbench.Report](),
 		"send.v1":         reflect.TypeFor[transfer.Sent](),
 		"recv.v1":         reflect.TypeFor[transfer.Received](),
 		"trace.v1":        reflect.TypeFor[render.Traced](),

@@ -84,6 +84,8 @@ func (d doc) agree(at string, node map[string]any, typ reflect.Type) {
 		} else {
 			d.t.Errorf("%s %s: says nothing of its values", d.file, at)
 		}
+	case reflect.Float64:
+		want = "number"
 	case reflect.Struct:
 		want = "object"
 		d.agreeFields(at, node, typ)

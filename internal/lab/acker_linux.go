@@ -30,6 +30,7 @@ type acker struct {
 	program *ebpf.Program
 	wakeups *ringbuf.Reader
 	stop    atomic.Bool
+	thread  int // the kernel's id of it
 	done    chan struct{}
 	err     error // why it ended, if not by stop; to be read after done
 }
@@ -44,6 +45,7 @@ func startAcker(far Namespace, program *ebpf.Program, wakeups *ebpf.Map, cpus []
 	ready := make(chan error)
 	go onOwnThread(func() {
 		defer close(a.done)
+		a.thread = sys.ThreadID()
 		err := sys.SetNetNS(far.file)
 		if err == nil && len(cpus) > 0 {
 			err = sys.SetThreadCPUs(cpus...)

@@ -10,9 +10,12 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/zcprobe/zcprobe/internal/sys"
 )
 
 // Port is the port that [Sink.Dial] connects to: discard. The sink takes what
@@ -180,6 +183,17 @@ func (s *Sink) Close() error {
 		s.closed = errors.Join(errs...)
 	})
 	return s.closed
+}
+
+// AnswerTime returns the CPU time that the thread of the sink has used: for
+// answers and while it looked for work, and what the kernel did on top of it. It is
+// part of the time of the process, though no cost of the sender's.
+func (s *Sink) AnswerTime() (time.Duration, error) {
+	d, err := sys.ThreadCPUTimeOf(s.acker.thread)
+	if err != nil {
+		return 0, fmt.Errorf("sink: %w", errors.Join(err, s.acker.failed()))
+	}
+	return d, nil
 }
 
 // Addr4 returns the sink's IPv4 address.

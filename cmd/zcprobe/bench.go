@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/render"
+	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/text"
+	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/transfer"
+	labbench "github.com/zcprobe/zcprobe/internal/lab/bench"
+	"github.com/zcprobe/zcprobe/transmit"
+)
+
+type benchOptions struct {
+	labbench.Options
+	svg    string
+	dryRun bool
+	noSave bool
+}
+
+func newBenchCmd(a *app) *cobra.Command {
+	o := &benchOptions{}
+	cmd := &cobra.Command{
+		Use:   "bench [--quick] [--to HOST:PORT]",
+		Short: "What each way to send costs by size, and from which size on lending pays",
+		Long: `Sends by every backend at sizes from 256 bytes to 4 MiB, from buffers and cached
+files that are hot or cold, in turns, and says what each costs in CPU time for a
+byte, and from which size on one is cheaper than another, with intervals of 95 %.
+
+Without --to it measures in a laboratory that it makes of network namespaces: a
+peer that takes everything and behind which nothing is copied, as behind a network
+card. It needs root: CAP_NET_ADMIN, CAP_SYS_ADMIN and CAP_BPF. What it finds is the
+most that lending can gain: a card maps memory, goes through an IOMMU and takes
+interrupts, of which the laboratory has none.
+
+With --to it measures the path to a peer that takes everything, such as "zcprobe
+recv --discard" on another host, over one connection and as any user. It sends as
+fast as the path goes. Nothing is concluded from a peer on this machine, where the
+kernel copies what was lent when it delivers it.
+
+--quick takes less than 10 seconds, everything up to three minutes.`,
+		Example: `  zcprobe bench --quick
+  zcprobe bench --quick --svg costs.svg
+  zcprobe bench --to 10.0.0.5:9000 --quick
+  zcprobe bench --backend msg_zerocopy --size 4K,16K,64K,256K`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runBench(cmd.Context(), a, o) },
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.Quick, "quick", false, "less than 10 seconds: the backends that matter, fewer sizes and runs")
+	f.StringVar(&o.To, "to", "", "measure the path to `HOST:PORT`, where something takes all that comes")
+	f.Var(&several[transmit.Backend]{v: &o.Backends, parse: transmit.ParseBackend, name: "NAME"}, "backend", "only this one and what it is compared with; can be repeated")
+	f.Var(&several[int64]{v: &o.Sizes, parse: parseTransferSize, name: "SIZE"}, "size", "only this size of one send, 64K; can be repeated")
+	f.StringVar(&o.svg, "svg", "", "draw the costs into `FILE`")
+	f.StringVar(&o.Dir, "dir", "", "make files that are sent below `DIR` (default: $TMPDIR or /tmp)")
+	f.BoolVar(&o.noSave, "no-save", false, "keep no calibration")
+	f.BoolVar(&o.dryRun, "dry-run", false, "only say what would be made and sent")
+	cmd.RegisterFlagCompletionFunc("backend", cobra.FixedCompletions(names(transmit.Backends()), cobra.ShellCompDirectiveNoFileComp))
+	cmd.RegisterFlagCompletionFunc("to", completeNothing)
+	cmd.RegisterFlagCompletionFunc("size", completeNothing)
+	return cmd
+}
+
+func runBench(ctx context.Context, a *app, o *benchOptions) error {
+	if err := movesBytes(); err != nil {
+		return err
+	}
+	if err := o.Check(); err != nil {
+		return as(kindUsage, err)
+	}
+	if err := a.aim(ctx, o); err != nil {
+		return err
+	}
+	if o.dryRun {
+		r, err := labbench.Plan(o.Options)
+		if err != nil {
+			return err
+		}
+		return a.emit(r, func(p *text.Printer) { render.BenchPlan(p, r) })
+	}
+	done := a.progress("measuring what each way to send costs")
+	r, err := a.bench(ctx, o.Options)
+	done()
+	if err != nil {
+		return benchError(ctx, o, err)
+	}
+	if o.svg != "" {
+		if err := os.WriteFile(o.svg, render.BenchSVG(r), 0o644); err != nil {
+			return as(kindFile, err)
+		}
+	}
+	return a.emit(r, func(p *text.Printer) { render.Bench(p, r, a.detail()) })
+}
+
+// aim finds the peer, and what is known of the path to it.
+func (a *app) aim(ctx context.Context, o *benchOptions) error {
+	if o.To == "" {
+		return nil
+	}
+	to, err := transfer.ParseAddress(o.To, false)
+	if err != nil || to.Network != "tcp" {
+		return usagef("--to is HOST:PORT, not %q", o.To)
+	}
+	addr, err := resolve(ctx, to)
+	if err != nil {
+		return err
+	}
+	o.Address = addr.String()
+	c, err := a.conditions(ctx, addr)
+	if err != nil {
+		return err
+	}
+	if c.Local != nil && *c.Local {
+		o.Local = "the receiver is on this machine, where the kernel copies lent pages when it delivers them"
+	}
+	return nil
+}
+
+// benchError says what is needed, and what works without.
+func benchError(ctx context.Context, o *benchOptions, err error) error {
+	switch {
+	case o.To != "" && !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, fs.ErrPermission) && context.Cause(ctx) == nil:
+		return as(kindConnection, fmt.Errorf("measure the path to %s: %w", o.To, err))
+	case o.To == "" && errors.Is(err, fs.ErrPermission):
+		return as(kindPermission, fmt.Errorf("the laboratory needs root, or CAP_NET_ADMIN, CAP_SYS_ADMIN and CAP_BPF: it makes network namespaces and loads BPF programs; "+
+			"--to HOST:PORT measures a path as any user: %w", err))
+	}
+	return err
+}
