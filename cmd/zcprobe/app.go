@@ -17,6 +17,7 @@ import (
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/text"
 	"github.com/zcprobe/zcprobe/ebpf"
 	labbench "github.com/zcprobe/zcprobe/internal/lab/bench"
+	"github.com/zcprobe/zcprobe/internal/lab/scenario"
 	"github.com/zcprobe/zcprobe/internal/sys"
 	"github.com/zcprobe/zcprobe/probe"
 )
@@ -35,6 +36,7 @@ type app struct {
 	tiers    func(context.Context) []probe.Tier
 	tracer   func(context.Context, ebpf.Options) (tracer, error)
 	bench    func(context.Context, labbench.Options) (*labbench.Report, error)
+	lab      runScenarios
 	now      func() time.Time
 	build    func() (*debug.BuildInfo, bool)
 
@@ -53,7 +55,7 @@ func newApp(stdout, stderr io.Writer, getenv func(string) string) *app {
 		stdout: &output{w: stdout}, stderr: stderr, getenv: getenv,
 		terminal: terminalColumns,
 		collect:  collectHost, open: probe.OpenRecord, save: probe.WriteRecord,
-		tiers: ebpf.Probe, tracer: openTracer, bench: labbench.Run,
+		tiers: ebpf.Probe, tracer: openTracer, bench: labbench.Run, lab: scenario.Run,
 		now: time.Now, build: debug.ReadBuildInfo,
 	}
 }
@@ -240,7 +242,7 @@ told to send.`,
 	cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	o.flags(cmd)
-	cmd.AddCommand(newProbeCmd(a), newPreflightCmd(a), newPathCmd(a), newSelectCmd(a), newTraceCmd(a), newBenchCmd(a), newSendCmd(a), newRecvCmd(a),
+	cmd.AddCommand(newProbeCmd(a), newPreflightCmd(a), newPathCmd(a), newSelectCmd(a), newTraceCmd(a), newLabCmd(a), newBenchCmd(a), newSendCmd(a), newRecvCmd(a),
 		newPolicyCmd(a), newExplainCmd(a), newRecordCmd(a), newVersionCmd(a))
 	cmd.SetHelpCommand(newHelpCmd(a))
 	cmd.SetUsageTemplate(usageTemplate)

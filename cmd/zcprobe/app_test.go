@@ -25,6 +25,7 @@ import (
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/transfer"
 	"github.com/zcprobe/zcprobe/internal/hosttest"
 	labbench "github.com/zcprobe/zcprobe/internal/lab/bench"
+	"github.com/zcprobe/zcprobe/internal/lab/scenario"
 	"github.com/zcprobe/zcprobe/probe"
 )
 
@@ -359,6 +360,8 @@ func TestSchemasAgreeWithTypes(t *testing.T) {
 		"recv.v1":         reflect.TypeFor[transfer.Received](),
 		"trace.v1":        reflect.TypeFor[render.Traced](),
 		"trace-plan.v1":   reflect.TypeFor[render.Planned](),
+		"lab.v1":          reflect.TypeFor[scenario.Report](),
+		"lab-list.v1":     reflect.TypeFor[scenario.Listing](),
 	}
 	for name, typ := range schemas {
 		hosttest.Agree(t, name, typ)

@@ -10,8 +10,8 @@ import (
 
 // sight is what the tracer says of one socket.
 type sight struct {
-	bytes, unknown uint64
-	column         Column
+	bytes, unknown, resent uint64
+	column                 Column
 }
 
 // observed joins the flows of a socket.
@@ -25,6 +25,7 @@ func observed(s *ebpf.Summary, inode uint64, t Traffic) sight {
 		}
 		v.bytes += f.Bytes
 		v.unknown += f.UnknownBytes
+		v.resent += f.RetransmittedData
 		copied += f.CopiedBytes
 		if f.API != t.API {
 			apis = append(apis, fmt.Sprintf("%d bytes by %s", f.Bytes, f.API))

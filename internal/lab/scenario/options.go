@@ -55,29 +55,47 @@ func Catalogue() []Scenario {
 	return slices.Concat(pathScenarios(), tapScenarios(), deviceScenarios(), datagramScenarios())
 }
 
-// A Sketch is a scenario as it is listed.
-type Sketch struct {
-	ID      string   `json:"id"`
-	Summary string   `json:"summary"`
-	Traffic string   `json:"traffic"`
-	SetUp   []string `json:"set_up"`
-	// Expected is the truth of the running kernel; nil where none is known.
-	Expected *Column `json:"expected"`
+// ListSchema names the format of a Listing.
+const ListSchema = "zcprobe/lab-list/v1"
+
+// A Listing is scenarios as they are listed.
+type Listing struct {
+	Schema string `json:"schema"`
+	Kernel string `json:"kernel"` // release; "" where there is no Linux
+	// Needs is what it takes to run them, a sentence.
+	Needs     string   `json:"needs"`
+	Scenarios []Sketch `json:"scenarios"`
 }
 
-// List sketches scenarios for a kernel, "" for none.
-func List(all []Scenario, kernel string) []Sketch {
-	out := make([]Sketch, 0, len(all))
+// A Sketch is a scenario as it is listed.
+type Sketch struct {
+	ID      string `json:"id"`
+	Summary string `json:"summary"`
+	Traffic string `json:"traffic"`
+	// SetUp is all that is made and changed, in namespaces of the process's own.
+	SetUp []string `json:"set_up"`
+	// Expected is the truth of the running kernel; nil where none is known.
+	Expected *Column `json:"expected,omitzero"`
+}
+
+// List sketches scenarios for the running kernel.
+func List(all []Scenario) *Listing { return listFor(all, kernel()) }
+
+func listFor(all []Scenario, kernel string) *Listing {
+	l := &Listing{Schema: ListSchema, Kernel: kernel, Needs: needs, Scenarios: []Sketch{}}
 	for i := range all {
 		s := &all[i]
 		k := Sketch{ID: s.ID, Summary: s.Summary, Traffic: s.Traffic.String(), SetUp: describe(s.SetUp)}
 		if t, err := s.truth(kernel); err == nil {
-			k.Expected = &Column{CopiedBytes: new(uint64(t.Copied*float64(s.Traffic.Bytes()) + 0.5)), Causes: named(t.Causes), Detail: t.Why}
+			k.Expected = &Column{CopiedBytes: new(t.bytes(s.Traffic.Bytes())), Causes: named(t.Causes), Detail: t.Why}
 		}
-		out = append(out, k)
+		l.Scenarios = append(l.Scenarios, k)
 	}
-	return out
+	return l
 }
+
+// needs is what the lab takes.
+const needs = "the lab makes network namespaces and devices and loads BPF programs: it needs root, or CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON in the initial user namespace"
 
 // groups are scenarios of the same set-up, in their order.
 func groups(all []Scenario) [][]Scenario {

@@ -19,8 +19,14 @@ import (
 	"github.com/zcprobe/zcprobe/transmit"
 )
 
-// needs is what the lab takes.
-const needs = "the lab makes network namespaces and devices and loads BPF programs: it needs root, or CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON in the initial user namespace"
+// kernel is the release of the running kernel, "" if it does not tell.
+func kernel() string {
+	release, _, err := sys.KernelRelease()
+	if err != nil {
+		return ""
+	}
+	return release
+}
 
 // Run runs scenarios, one after the other. It changes nothing outside of namespaces
 // that it makes, but on kernels before 5.11 lifts the process's RLIMIT_MEMLOCK. The
@@ -236,6 +242,7 @@ func (r *runner) one(ctx context.Context, p *place, s *Scenario, facts *probe.Fa
 		return Result{}, err
 	}
 	w.Observed, w.UnknownBytes = seen.column, seen.unknown+tr.sent-min(seen.bytes, tr.sent)
+	w.ResentBytes = seen.resent
 	if p.count != nil {
 		w.Arrived = new(p.count.arrived(s.Traffic.Protocol, tr.local))
 	}

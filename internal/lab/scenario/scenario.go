@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"fmt"
+	"math"
 	"strings"
 )
 
@@ -81,6 +82,9 @@ type Truth struct {
 	// Why says how this is known, in a sentence.
 	Why string
 }
+
+// bytes is how much of what was sent is copied.
+func (t Truth) bytes(sent uint64) uint64 { return uint64(math.Round(t.Copied * float64(sent))) }
 
 // Shares of the payload.
 const (

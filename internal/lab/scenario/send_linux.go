@@ -126,10 +126,35 @@ func (tr *transfer) library(ctx context.Context, c net.Conn, s *transmit.Sender,
 				return err
 			}
 		}
-		if err := tr.take(ctx, open); err != nil {
+		if err := errors.Join(tr.take(ctx, open), acknowledged(ctx, c, t)); err != nil {
 			return err
 		}
 		open = nil
+	}
+	return nil
+}
+
+// acknowledged waits until the peer has what was sent by TCP, so that nothing is
+// thrown away on the way.
+func acknowledged(ctx context.Context, c net.Conn, t Traffic) error {
+	const step = time.Millisecond
+	for t.Protocol == "tcp" {
+		left := 0
+		err := control(c, func(fd int) error {
+			n, e := sys.OutQueue(fd)
+			if left = n; e != 0 {
+				return sys.Wrap("ioctl SIOCOUTQ", e)
+			}
+			return nil
+		})
+		if err != nil || left == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d bytes are not acknowledged: %w", left, context.Cause(ctx))
+		case <-time.After(step):
+		}
 	}
 	return nil
 }
