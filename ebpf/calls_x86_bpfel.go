@@ -4,13 +4,14 @@
 package ebpf
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
 	"structs"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/zcprobe/zcprobe/internal/bpfobject"
 )
 
 type callsCallCount struct {
@@ -183,8 +184,7 @@ const (
 
 // loadCalls returns the embedded CollectionSpec for calls.
 func loadCalls() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_CallsBytes)
-	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
+	spec, err := bpfobject.Load(_CallsBytes)
 	if err != nil {
 		return nil, fmt.Errorf("can't load calls: %w", err)
 	}
@@ -348,5 +348,5 @@ func _CallsClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed calls_x86_bpfel.o
+//go:embed calls_x86_bpfel.o.gz
 var _CallsBytes []byte

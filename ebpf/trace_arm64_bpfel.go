@@ -4,13 +4,14 @@
 package ebpf
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
 	"structs"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/zcprobe/zcprobe/internal/bpfobject"
 )
 
 type traceApi uint8
@@ -329,8 +330,7 @@ const (
 
 // loadTrace returns the embedded CollectionSpec for trace.
 func loadTrace() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_TraceBytes)
-	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
+	spec, err := bpfobject.Load(_TraceBytes)
 	if err != nil {
 		return nil, fmt.Errorf("can't load trace: %w", err)
 	}
@@ -555,5 +555,5 @@ func _TraceClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed trace_arm64_bpfel.o
+//go:embed trace_arm64_bpfel.o.gz
 var _TraceBytes []byte

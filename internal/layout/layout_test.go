@@ -39,8 +39,11 @@ var layers = []layer{
 	{dir: "transmit", inside: []string{"probe", "internal/sys"}},
 	// Public, for the tests of others.
 	{dir: "transmit/zctest", inside: []string{"transmit", "internal/lab", "internal/sys"}, testOnly: true},
-	{dir: "ebpf", inside: []string{"probe", "internal/sys"}, outside: []string{"github.com/cilium/ebpf"}},
-	{dir: "internal/lab", inside: []string{"probe", "transmit", "ebpf", "internal/sys"}, outside: []string{"github.com/cilium/ebpf"}},
+	{dir: "internal/bpfobject", outside: []string{"github.com/cilium/ebpf"}},
+	// For go:generate.
+	{dir: "internal/bpfobject/build", testOnly: true},
+	{dir: "ebpf", inside: []string{"probe", "internal/sys", "internal/bpfobject"}, outside: []string{"github.com/cilium/ebpf"}},
+	{dir: "internal/lab", inside: []string{"probe", "transmit", "ebpf", "internal/sys", "internal/bpfobject"}, outside: []string{"github.com/cilium/ebpf"}},
 	{
 		dir:     "cmd/zcprobe",
 		inside:  []string{"probe", "transmit", "ebpf", "internal/lab", "internal/sys"},
