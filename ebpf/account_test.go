@@ -3,6 +3,8 @@ package ebpf
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -84,4 +86,23 @@ func FuzzSummarize(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Payload that came to a device, and of which no call was seen, is told of, and is
+// no flow.
+func TestStrays(t *testing.T) {
+	all := observations{
+		sockets: []Socket{{ID: 1, PID: 2, Inode: 3, Protocol: "udp"}},
+		counts: []observation{
+			{socket: 1, place: placeSent, api: APIWrite, bytes: 10},
+			{socket: 1, place: placeQueued, api: APIUringSendZC, memory: memoryUser, bytes: 600, packets: 1},
+		},
+	}
+	var s Summary
+	s.judge(all, nil)
+	if len(s.Flows) != 1 || s.Flows[0].API != "write" || len(s.Causes) != 0 || !slices.ContainsFunc(s.Incomplete, func(text string) bool {
+		return strings.Contains(text, "payload of 1 sockets came to a device")
+	}) {
+		t.Errorf("%+v", s)
+	}
 }

@@ -46,7 +46,7 @@ func (a *attachment) devices() (map[deviceKey]Device, error) {
 	entries := a.objects.Devices.Iterate()
 	for entries.Next(&key, &value) {
 		found[deviceKey{key.Netns, key.Index}] = Device{
-			NetNS: key.Netns, Index: key.Index, Name: text(value.Name[:]), Type: text(value.Type[:])}
+			NetNS: value.Netns, Index: key.Index, Name: text(value.Name[:]), Type: text(value.Type[:])}
 	}
 	return found, readErr("devices", entries)
 }

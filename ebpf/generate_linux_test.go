@@ -131,6 +131,7 @@ func TestNumbers(t *testing.T) {
 		{"met dropped", uint32(traceEvidenceMET_DROPPED), uint32(metDropped)},
 		{"met queue", uint32(traceEvidenceMET_QUEUE), uint32(metQueue)},
 		{"sampled", uint32(traceEvidenceSEEN_SAMPLED), uint32(seenSampled)},
+		{"corked", uint32(traceEvidenceSEEN_CORKED), uint32(seenCorked)},
 		{"met mask", uint32(traceEvidenceMET_MASK), uint32(metMask)},
 	} {
 		if c.kernel != c.us {

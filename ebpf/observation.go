@@ -127,6 +127,7 @@ const (
 const (
 	seenXDP evidence = 1 << (20 + iota)
 	seenSampled
+	seenCorked
 )
 
 func (e evidence) has(bits evidence) bool { return e&bits == bits }

@@ -95,7 +95,8 @@ type CauseTotal struct {
 
 // judge fills in what the observations amount to.
 func (s *Summary) judge(all observations, hooks []Hook) {
-	s.Flows = summarize(all)
+	var stray int
+	s.Flows, stray = withoutStrays(summarize(all))
 	s.Causes = total(s.Flows)
 	if s.Flows == nil {
 		s.Flows = []Flow{}
@@ -114,6 +115,22 @@ func (s *Summary) judge(all observations, hooks []Hook) {
 	}
 	s.LostEvents = all.losses.Sockets + all.losses.Counters + all.losses.Missed
 	s.Incomplete = append(all.sampled.incomplete(time.Duration(s.DurationNS)), incomplete(all.losses, s.Tier, hooks)...)
+	if stray > 0 {
+		s.Incomplete = append(s.Incomplete, fmt.Sprintf("payload of %d sockets came to a device, and the call that sent it was not seen", stray))
+	}
+}
+
+// withoutStrays leaves out flows of which nothing was seen being sent: what they
+// show belongs to other calls, and nothing tells to which.
+func withoutStrays(flows []Flow) (kept []Flow, sockets int) {
+	stray := map[uint64]bool{}
+	kept = slices.DeleteFunc(flows, func(f Flow) bool {
+		if f.Bytes == 0 {
+			stray[f.Inode] = true
+		}
+		return f.Bytes == 0
+	})
+	return kept, len(stray)
 }
 
 // show names what the stacks of a cause are of.

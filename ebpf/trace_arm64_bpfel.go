@@ -75,6 +75,8 @@ type traceDevice struct {
 	Name       [16]uint8
 	Type       [16]uint8
 	Operations uint64
+	Netns      uint32
+	Unused     uint32
 }
 
 type traceDeviceKey struct {
@@ -114,6 +116,7 @@ const (
 	traceEvidenceMET_MASK            traceEvidence = 458752
 	traceEvidenceSEEN_XDP            traceEvidence = 1048576
 	traceEvidenceSEEN_SAMPLED        traceEvidence = 2097152
+	traceEvidenceSEEN_CORKED         traceEvidence = 4194304
 )
 
 type traceFlight struct {
@@ -177,6 +180,7 @@ type tracePacket struct {
 	_        structs.HostLayout
 	Id       uint64
 	Seq      uint32
+	Number   uint32
 	Mark     uint32
 	Payload  uint32
 	Linear   uint32
@@ -199,7 +203,6 @@ type tracePacket struct {
 	Protocol uint8
 	Kind     uint8
 	Unused   [3]uint8
-	_        [4]byte
 	Frag     [32]struct {
 		_      structs.HostLayout
 		Page   uint64
