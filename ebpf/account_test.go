@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func tcpSocket(id uint64) Socket {
@@ -104,5 +105,46 @@ func TestStrays(t *testing.T) {
 		return strings.Contains(text, "payload of 1 sockets came to a device")
 	}) {
 		t.Errorf("%+v", s)
+	}
+}
+
+// Connections of which nothing was seen are told of one by one where all that
+// were seen send alike, and together where those differ.
+func TestUnseenOfMany(t *testing.T) {
+	for _, mixed := range []bool{false, true} {
+		all := observations{sampled: sampling{windows: 3, of: time.Second, watched: time.Second / 100}}
+		for id := uint64(1); id <= 8; id++ {
+			s := tcpSocket(id)
+			s.Inode = 100 + id
+			all.sockets = append(all.sockets, s)
+			api, memory := APIWrite, memoryKernel
+			if mixed && id%2 == 0 {
+				api, memory = APISendfile, memoryCache
+			}
+			all.counts = append(all.counts, observation{socket: id, place: placeUnseen, bytes: 1_000_000})
+			if id <= 4 { // seen in a window
+				all.counts = append(all.counts,
+					observation{socket: id, place: placeSent, api: api, bytes: 100_000, evidence: seenSampled},
+					observation{socket: id, place: placeQueued, api: api, memory: memory, was: memory, bytes: 100_000, packets: 2, evidence: seenSampled},
+					observation{socket: id, place: placeDoor, api: api, memory: memory, was: memory, bytes: 100_000, packets: 2, evidence: seenSampled})
+			}
+		}
+		var bytes, copied, apart uint64
+		for _, f := range summarize(all) {
+			bytes, copied = bytes+f.Bytes, copied+f.CopiedBytes
+			if f.Inode > 104 {
+				apart += f.Bytes
+			}
+			if (f.Inode == 0) != (f.Local == "") {
+				t.Errorf("%+v", f)
+			}
+		}
+		want := [3]uint64{8_400_000, 8_400_000, 4_000_000}
+		if mixed {
+			want = [3]uint64{8_400_000, 4_200_000, 0}
+		}
+		if got := [3]uint64{bytes, copied, apart}; got != want {
+			t.Errorf("mixed %v: %d, want %d", mixed, got, want)
+		}
 	}
 }

@@ -112,7 +112,7 @@ type socketNow struct {
 	copied     bool   // the oldest completion says so
 	mtuProbing int    // net.ipv4.tcp_mtu_probing
 	timestamps bool   // asks for one of each send
-	inferred   bool   // the ids cannot be seen: what the memory tells has to do
+	inferred   bool   // the ids cannot be seen, only that completions wait
 }
 
 // The sizes below which lending does not pay. Lending for a send costs as much as

@@ -101,7 +101,7 @@ func (w watchedSocket) follow(s socketNow, at time.Time) watchedSocket {
 	case !same:
 		w.waitsFrom, w.sentFrom = at, s.next
 	}
-	held := s.zerocopy && s.optmem > 0 && (s.queued == 0 || s.optmemMax > 0 && s.optmem > s.optmemMax/2)
+	held := s.inferred && s.optmem > 0 && (s.queued == 0 || s.optmemMax > 0 && s.optmem > s.optmemMax/2)
 	switch {
 	case !held:
 		w.fullFrom = time.Time{}

@@ -73,14 +73,13 @@ func adviseCompletions(f *diagnosisFacts) (advice []Advice, gaps []string) {
 
 func (w watchedSocket) waiting() string {
 	if !w.ids {
-		return fmt.Sprintf("%d bytes of option memory in use, %d queued", w.optmem, w.queued)
+		return fmt.Sprintf("%d bytes of option memory in use, %d queued, and poll says POLLERR", w.optmem, w.queued)
 	}
 	return fmt.Sprintf("completions %d to %d are there, send %d is next, %d bytes of option memory in use", w.oldest, w.newest, w.next, w.optmem)
 }
 
 // undrained says whether nobody reads the completions of a socket. Where their
-// ids are not seen it is inferred: a filter of the socket takes option memory,
-// too, but does so before the first send.
+// ids are not seen it is inferred from what they hold.
 func (w watchedSocket) undrained() bool {
 	if w.undrainedFor() < undrainedAge {
 		return false

@@ -42,7 +42,7 @@ type Flow struct {
 	API               string  `json:"api"`
 	FixedBuffers      bool    `json:"fixed_buffers,omitzero"`
 	Protocol          string  `json:"protocol"`
-	Local             string  `json:"local"`
+	Local             string  `json:"local"` // empty, as Inode is 0, for connections that are told of together
 	Remote            string  `json:"remote"`
 	Device            string  `json:"device"` // the first that most of it went to
 	Bytes             uint64  `json:"bytes"`
