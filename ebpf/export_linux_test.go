@@ -52,6 +52,14 @@ func (t *Tracer) Counts(inode uint64) string {
 	return b.String()
 }
 
+// Skipped is how often hooks were skipped so far.
+func (t *Tracer) Skipped() uint64 {
+	if f, ok := t.in.(*functionTracer); ok {
+		return f.missed().total()
+	}
+	return 0
+}
+
 // Allow sets how much of a processor's time looking may take: nothing makes a
 // tracer sample whatever there is to see.
 func (t *Tracer) Allow(part float64) {

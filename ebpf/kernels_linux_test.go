@@ -28,8 +28,9 @@ func before(t testing.TB, major, minor int) bool {
 // common is the tracer of all tests in a guest that need none of their own: under
 // emulation it takes longer to start one than to run most tests.
 var common struct {
-	tracer *ebpf.Tracer
-	lost   uint64 // as told to the tests before
+	tracer  *ebpf.Tracer
+	lost    uint64 // as told to the tests before
+	skipped uint64 // hooks of it, when that was told
 }
 
 // shared returns a tracer that looks at everything this process sends, and may
@@ -55,14 +56,16 @@ func shared(t testing.TB) *ebpf.Tracer {
 	return common.tracer
 }
 
-// lostOf is what a tracer has lost for this test.
-func lostOf(tracer *ebpf.Tracer, s *ebpf.Summary) uint64 {
+// lostOf is what a tracer has lost for this test, and how often hooks were skipped:
+// in kprobes that is beyond its power, as where something interrupts a program.
+func lostOf(tracer *ebpf.Tracer, s *ebpf.Summary) (lost, skipped uint64) {
 	if tracer != common.tracer {
-		return s.LostEvents
+		return s.LostEvents, 0
 	}
-	lost := s.LostEvents - common.lost
-	common.lost = s.LostEvents
-	return lost
+	lost, skipped = s.LostEvents-common.lost, tracer.Skipped()-common.skipped
+	common.lost += lost
+	common.skipped += skipped
+	return lost - min(lost, skipped), skipped
 }
 
 // closeShared returns the status that it has for the process.

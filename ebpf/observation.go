@@ -190,6 +190,7 @@ type observations struct {
 	facts    []fact            // of the tiers of functions, which have no counts
 	blindXDP bool              // they do not see copies for the XDP programs of veth devices
 	skipped  skips             // hooks of theirs
+	doubts   map[flowKey]doubt // what that leaves open
 	most     map[uint64]uint64 // by socket: the most bytes that they found accepted at once
 	losses   Losses
 	sampled  sampling

@@ -114,7 +114,7 @@ func (s *Summary) judge(all observations, hooks []Hook) {
 		s.SampleEvery = of.every(time.Duration(s.DurationNS))
 	}
 	s.LostEvents = all.losses.Sockets + all.losses.Counters + all.losses.Missed
-	s.Incomplete = append(all.sampled.incomplete(time.Duration(s.DurationNS)), incomplete(all.losses, s.Tier, hooks)...)
+	s.Incomplete = append(all.sampled.incomplete(time.Duration(s.DurationNS)), incomplete(all.losses, all.skipped, s.Tier, hooks)...)
 	if stray > 0 {
 		s.Incomplete = append(s.Incomplete, fmt.Sprintf("payload of %d sockets came to a device, and the call that sent it was not seen", stray))
 	}
@@ -147,7 +147,7 @@ func (c *Cause) show(frames map[uint32][]string) {
 }
 
 // incomplete says what is missing from the figures.
-func incomplete(l Losses, tier Tier, hooks []Hook) []string {
+func incomplete(l Losses, skipped skips, tier Tier, hooks []Hook) []string {
 	out := []string{}
 	for _, h := range hooks {
 		if !h.Attached && !errors.Is(h.Err, errNotTried) {
@@ -164,7 +164,7 @@ func incomplete(l Losses, tier Tier, hooks []Hook) []string {
 		{l.Stacks, "stacks for which there was no room"},
 		{l.Bases, "connections for which there was no room between samples"},
 		{l.Unparsed, "packets whose headers were not understood"},
-		{l.Missed, "times that a hook was skipped, because a program was at work on its CPU already"},
+		{l.Missed, "times that a hook was skipped, because a program was at work on its CPU already: " + skipped.String()},
 		{l.Frags, "packets of more fragments than are looked at"},
 	} {
 		if missing.n > 0 {
