@@ -209,6 +209,7 @@ func (a *factAccount) open(d doubt) {
 			c.Bytes -= min(asked, c.Bytes)
 		}
 	}
+	a.causes = slices.DeleteFunc(a.causes, func(c keyedCause) bool { return c.Bytes == 0 })
 }
 
 // balance settles what was copied of the payload that was lent. Copies of

@@ -26,18 +26,29 @@ func (n skips) total() uint64 {
 	return sum
 }
 
-// split tells hooks that see copies from those that see sends. The rest is of
-// datagrams, of which fewer are counted, and of the ends of sockets.
-func (n skips) split() (copies, sends uint64) {
+// split tells hooks that see copies from those that see which API sends, and from
+// those that see datagrams asked for. Of the rest, fewer datagrams are counted, and
+// ends of sockets go unseen.
+func (n skips) split() hidden {
+	var h hidden
 	for function, times := range n {
 		switch {
 		case copiers[function]:
-			copies += times
+			h.copies += times
 		case function == "tcp_sendmsg_locked", function == "do_tcp_sendpages":
-			sends += times
+			h.sends += times
+		case function == "udp_sendmsg", function == "udpv6_sendmsg":
+			h.asks += times
 		}
 	}
-	return copies, sends
+	return h
+}
+
+// hidden is how much skipped hooks did not see.
+type hidden struct{ copies, sends, asks uint64 }
+
+func (h hidden) since(before hidden) hidden {
+	return hidden{h.copies - before.copies, h.sends - before.sends, h.asks - before.asks}
 }
 
 // String names the hooks, and how often each was skipped.
@@ -49,8 +60,11 @@ func (n skips) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// largest is what a packet can hold (BIG TCP), in bytes.
-const largest = 8 * 65535
+// The most that a packet can hold (BIG TCP), and a datagram, in bytes.
+const (
+	largest         = 8 * 65535
+	largestDatagram = 65535
+)
 
 // copiers are the hooked functions that copy.
 var copiers = map[string]bool{
@@ -61,14 +75,14 @@ var copiers = map[string]bool{
 // A doubt is how many bytes of a flow may be other than they seem.
 type doubt struct {
 	copied uint64 // packets that may have been copied unseen
-	asked  uint64 // sends that may have been taken for part of the one before, by another API
+	asked  uint64 // sends that may have been by another API: that of the one before is told
 }
 
 // doubts keeps what skipped hooks leave open. A hook that was skipped between two
 // looks at the kernel has hidden something of a flow that sent in that time, or had
 // sent shortly before, and of no other.
 type doubts struct {
-	skipped [2]uint64 // copies and sends, until the last look began
+	skipped hidden // until the last look began
 	flows   map[flowKey]doubtful
 }
 
@@ -82,17 +96,17 @@ type doubtful struct {
 // skipped before it began, and returns what all looks leave open. A hook that was
 // skipped while it looked may have hidden something before it and after it.
 func (d *doubts) look(all observations, before skips) map[flowKey]doubt {
-	copies, sends := all.skipped.split()
-	hidden := [2]uint64{copies - d.skipped[0], sends - d.skipped[1]}
-	d.skipped[0], d.skipped[1] = before.split()
+	now := all.skipped.split().since(d.skipped)
+	d.skipped = before.split()
 	if d.flows == nil {
 		d.flows = map[flowKey]doubtful{}
 	}
-	sent, unsent := map[flowKey]uint64{}, map[flowKey]uint64{}
+	sent, unsent, datagrams := map[flowKey]uint64{}, map[flowKey]uint64{}, map[flowKey]bool{}
 	for _, f := range all.facts {
 		switch key := (flowKey{f.socket, f.api}); f.kind {
 		case factSent, factDatagram:
 			sent[key] += f.bytes
+			datagrams[key] = f.kind == factDatagram
 		case factUnsent:
 			unsent[key] += f.bytes
 		}
@@ -101,9 +115,13 @@ func (d *doubts) look(all observations, before skips) map[flowKey]doubt {
 	for key, n := range sent {
 		f := d.flows[key]
 		fresh := n - f.sent
-		// None of the sends was of more than the most that was found at once.
-		f.asked += min(fresh, hidden[1]*all.most[key.socket])
-		f.copied += min(fresh+f.early, hidden[0]*largest+hidden[1]*all.most[key.socket])
+		if datagrams[key] {
+			f.asked += min(fresh, now.asks*largestDatagram)
+			f.copied += min(fresh+f.early, now.copies*largest)
+		} else { // none of the sends was of more than the most that was found at once
+			f.asked += min(fresh, now.sends*all.most[key.socket])
+			f.copied += min(fresh+f.early, now.copies*largest+now.sends*all.most[key.socket])
+		}
 		f.sent, f.early = n, fresh+unsent[key]
 		d.flows[key] = f
 		if f.doubt != (doubt{}) {

@@ -52,6 +52,7 @@ func shared(t testing.TB) *ebpf.Tracer {
 			}
 		}
 		common.tracer = tracer
+		hammer()
 	}
 	return common.tracer
 }
