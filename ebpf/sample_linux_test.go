@@ -52,7 +52,7 @@ func TestSamples(t *testing.T) {
 					total := keepSending(t, conn, api, 64<<10, time.Second)
 					flows, s := flowsOf(t, tracer, inodeOf(t, conn))
 					// On a busy machine windows can pass in which this process does not run.
-					for n := 0; n < 20 && (len(flows) != 1 || flows[0].UnknownBytes > total/100); n++ {
+					for n := 0; n < 20 && (len(flows) != 1 || flows[0].Bytes != total || flows[0].UnknownBytes > total/100); n++ {
 						total += keepSending(t, conn, api, 64<<10, time.Second)
 						flows, s = flowsOf(t, tracer, inodeOf(t, conn))
 					}
