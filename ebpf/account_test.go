@@ -2,6 +2,7 @@ package ebpf
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -145,6 +146,30 @@ func TestUnseenOfMany(t *testing.T) {
 		}
 		if got := [3]uint64{bytes, copied, apart}; got != want {
 			t.Errorf("mixed %v: %d, want %d", mixed, got, want)
+		}
+	}
+}
+
+// Where the end of calls is not seen, what cannot be of a call is of none.
+func TestForeign(t *testing.T) {
+	for _, mix := range []bool{false, true} {
+		all := observations{sockets: []Socket{tcpSocket(1)}, callsMix: mix, counts: []observation{
+			{socket: 1, place: placeSent, api: APISendfile, bytes: 1300},
+			{socket: 1, place: placeQueued, api: APISendfile, memory: memoryLinear, was: memoryLinear, bytes: 300, packets: 1, evidence: sourceCache},
+			{socket: 1, place: placeDoor, api: APISendfile, memory: memoryLinear, was: memoryLinear, bytes: 300, packets: 1, evidence: sourceCache},
+			{socket: 1, place: placeQueued, api: APISendfile, memory: memoryCache, was: memoryCache, bytes: 1000, packets: 1, evidence: sourceCache},
+			{socket: 1, place: placeDoor, api: APISendfile, memory: memoryCache, was: memoryCache, bytes: 1000, packets: 1, evidence: sourceCache},
+		}}
+		got := map[string][3]uint64{}
+		for _, f := range summarize(all) {
+			got[f.API] = [3]uint64{f.Bytes, f.ZeroCopiedBytes, f.CopiedBytes}
+		}
+		want := map[string][3]uint64{"sendfile": {1300, 1000, 300}}
+		if mix {
+			want = map[string][3]uint64{"sendfile": {1000, 1000, 0}, "unknown": {300, 0, 300}}
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%v: %v, want %v", mix, got, want)
 		}
 	}
 }

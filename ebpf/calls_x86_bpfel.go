@@ -117,7 +117,7 @@ type callsSendValue struct {
 	_      structs.HostLayout
 	At     uint64
 	Tgid   uint32
-	Unused uint32
+	Copied uint32
 }
 
 type callsSocketNow struct {
@@ -175,6 +175,7 @@ const (
 	callsProgSysExit           = "sys_exit"
 	callsVarBitSoZerocopy      = "bit_so_zerocopy"
 	callsVarByCgroup           = "by_cgroup"
+	callsVarLooking            = "looking"
 	callsVarOnlyCgroup         = "only_cgroup"
 	callsVarOnlyProcesses      = "only_processes"
 	callsVarSmallSend          = "small_send"
@@ -251,6 +252,7 @@ type callsMapSpecs struct {
 type callsVariableSpecs struct {
 	BitSoZerocopy *ebpf.VariableSpec `ebpf:"bit_so_zerocopy"`
 	ByCgroup      *ebpf.VariableSpec `ebpf:"by_cgroup"`
+	Looking       *ebpf.VariableSpec `ebpf:"looking"`
 	OnlyCgroup    *ebpf.VariableSpec `ebpf:"only_cgroup"`
 	OnlyProcesses *ebpf.VariableSpec `ebpf:"only_processes"`
 	SmallSend     *ebpf.VariableSpec `ebpf:"small_send"`
@@ -311,6 +313,7 @@ func (m *callsMaps) Close() error {
 type callsVariables struct {
 	BitSoZerocopy *ebpf.Variable `ebpf:"bit_so_zerocopy"`
 	ByCgroup      *ebpf.Variable `ebpf:"by_cgroup"`
+	Looking       *ebpf.Variable `ebpf:"looking"`
 	OnlyCgroup    *ebpf.Variable `ebpf:"only_cgroup"`
 	OnlyProcesses *ebpf.Variable `ebpf:"only_processes"`
 	SmallSend     *ebpf.Variable `ebpf:"small_send"`

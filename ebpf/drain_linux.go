@@ -20,7 +20,7 @@ func (a *attachment) drain() (observations, error) {
 }
 
 func (a *attachment) read() (observations, error) {
-	var all observations
+	all := observations{callsMix: a.loaded.Programs["sock_send_length"] == nil}
 	devices, err := a.devices()
 	if err != nil {
 		return all, err

@@ -188,6 +188,7 @@ type observations struct {
 	sockets  []Socket
 	counts   []observation
 	facts    []fact            // of the tiers of functions, which have no counts
+	callsMix bool              // the end of calls is not seen: bytes of one may be counted for the next
 	blindXDP bool              // they do not see copies for the XDP programs of veth devices
 	skipped  skips             // hooks of theirs
 	doubts   map[flowKey]doubt // what that leaves open

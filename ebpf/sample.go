@@ -278,6 +278,7 @@ func (a *account) merge(b *account) {
 	a.absorbed += b.absorbed
 	a.again += b.again
 	a.unexplained += b.unexplained
+	a.foreign += b.foreign
 	for _, d := range b.devices {
 		a.devices.add(d.name, d.bytes)
 	}

@@ -67,6 +67,8 @@ INLINE u8 settle(const struct packet *p, const struct run *run, u8 class)
 {
 	if (class != CLASS_KERNEL || !(p->flags & PACKET_SHARED))
 		return class;
+	if (!call_ends) // the page may be of another call
+		return CLASS_UNKNOWN;
 	if (run->source == SOURCE_CACHE)
 		return CLASS_CACHE;
 	if (run->source == SOURCE_USER)
@@ -186,6 +188,19 @@ INLINE void ask(struct socket_state *s, struct sock *sk, u32 seq, const struct c
 	s->asked.last = n;
 }
 
+// part_calls counts what was accepted by now for no call that is known, where
+// calls of two kinds may have had a part in it: nothing told of the end of the
+// first.
+INLINE void part_calls(struct socket_state *s, struct sock *sk, u8 api)
+{
+	struct run *last = &s->asked.at[s->asked.last % RUNS];
+	if (!last->api || last->api == api)
+		return;
+	u32 n = ++s->asked.last;
+	s->asked.at[n % RUNS] = (struct run){.start = s->sent};
+	catch_up(s, sk);
+}
+
 // send_sock looks who is sending on a TCP socket on kernels without a hook for
 // that, from what comes next: its first packet, or the end of the call. What was
 // accepted by then and not been counted is from where on it begins.
@@ -204,6 +219,8 @@ INLINE struct socket_state *send_sock(struct sock *sk, struct packet *p, u32 fro
 	}
 	if (s->window != window)
 		resume(s, sk);
+	if (!call_ends && call.api)
+		part_calls(s, sk, call.api);
 	if (call.sure) {
 		ask(s, sk, s->sent, &call, call.api);
 		own(s);
