@@ -34,6 +34,7 @@ type account struct {
 	devices     deviceList
 	causes      causeList
 	unexplained uint64 // copied, and nothing says why
+	foreign     uint64 // in memory that this API does not send from
 }
 
 func newAccount() *account {
@@ -67,6 +68,10 @@ func summarize(all observations) []Flow {
 		}
 		b.add(o)
 	}
+	if all.callsMix {
+		disown(b.whole)
+		disown(b.sample)
+	}
 	var flows []Flow
 	if all.sampled.windows > 0 {
 		flows = b.extrapolate(sockets, all.sampled)
@@ -78,6 +83,42 @@ func summarize(all observations) []Flow {
 	flows = slices.DeleteFunc(flows, func(f Flow) bool { return f.Bytes == 0 && len(f.Causes) == 0 })
 	sortFlows(flows)
 	return flows
+}
+
+// foreign says whether payload came to a device in memory that its API does not
+// send from, and nothing says why: another call has sent it.
+func (o observation) foreign() bool {
+	if o.api.copies() {
+		return o.memory.lent()
+	}
+	id, _ := sendCause(o)
+	return o.api != APIUnknown && o.memory.kernels() && id == "" && o.evidence&sourceMask != sourceSocket
+}
+
+// disown takes from each API what another must have sent, which one is not known.
+func disown(accounts map[flowKey]*account) {
+	for key, a := range maps.Clone(accounts) {
+		from := &a.copied
+		if key.api.copies() {
+			from = &a.uncopied
+		}
+		n := min(a.foreign, a.sent, *from)
+		if n == 0 {
+			continue
+		}
+		unknown := flowKey{socket: key.socket}
+		if accounts[unknown] == nil {
+			accounts[unknown] = newAccount()
+		}
+		a.sent -= n
+		*from -= n
+		accounts[unknown].sent += n
+		if key.api.copies() {
+			accounts[unknown].uncopied += n
+		} else {
+			accounts[unknown].copied += n
+		}
+	}
 }
 
 func sortFlows(flows []Flow) {
@@ -93,6 +134,9 @@ func (a *account) add(o observation) {
 		a.sent += o.bytes
 	case placeQueued:
 		a.devices.add(o.device.Name, o.bytes)
+		if o.foreign() {
+			a.foreign += o.bytes
+		}
 	case placeDoor:
 		switch {
 		case o.memory == memoryUnknown:

@@ -2,8 +2,12 @@ package ebpf
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 )
 
 func tcpSocket(id uint64) Socket {
@@ -84,4 +88,88 @@ func FuzzSummarize(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Payload that came to a device, and of which no call was seen, is told of, and is
+// no flow.
+func TestStrays(t *testing.T) {
+	all := observations{
+		sockets: []Socket{{ID: 1, PID: 2, Inode: 3, Protocol: "udp"}},
+		counts: []observation{
+			{socket: 1, place: placeSent, api: APIWrite, bytes: 10},
+			{socket: 1, place: placeQueued, api: APIUringSendZC, memory: memoryUser, bytes: 600, packets: 1},
+		},
+	}
+	var s Summary
+	s.judge(all, nil)
+	if len(s.Flows) != 1 || s.Flows[0].API != "write" || len(s.Causes) != 0 || !slices.ContainsFunc(s.Incomplete, func(text string) bool {
+		return strings.Contains(text, "payload of 1 sockets came to a device")
+	}) {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Connections of which nothing was seen are told of one by one where all that
+// were seen send alike, and together where those differ.
+func TestUnseenOfMany(t *testing.T) {
+	for _, mixed := range []bool{false, true} {
+		all := observations{sampled: sampling{windows: 3, of: time.Second, watched: time.Second / 100}}
+		for id := uint64(1); id <= 8; id++ {
+			s := tcpSocket(id)
+			s.Inode = 100 + id
+			all.sockets = append(all.sockets, s)
+			api, memory := APIWrite, memoryKernel
+			if mixed && id%2 == 0 {
+				api, memory = APISendfile, memoryCache
+			}
+			all.counts = append(all.counts, observation{socket: id, place: placeUnseen, bytes: 1_000_000})
+			if id <= 4 { // seen in a window
+				all.counts = append(all.counts,
+					observation{socket: id, place: placeSent, api: api, bytes: 100_000, evidence: seenSampled},
+					observation{socket: id, place: placeQueued, api: api, memory: memory, was: memory, bytes: 100_000, packets: 2, evidence: seenSampled},
+					observation{socket: id, place: placeDoor, api: api, memory: memory, was: memory, bytes: 100_000, packets: 2, evidence: seenSampled})
+			}
+		}
+		var bytes, copied, apart uint64
+		for _, f := range summarize(all) {
+			bytes, copied = bytes+f.Bytes, copied+f.CopiedBytes
+			if f.Inode > 104 {
+				apart += f.Bytes
+			}
+			if (f.Inode == 0) != (f.Local == "") {
+				t.Errorf("%+v", f)
+			}
+		}
+		want := [3]uint64{8_400_000, 8_400_000, 4_000_000}
+		if mixed {
+			want = [3]uint64{8_400_000, 4_200_000, 0}
+		}
+		if got := [3]uint64{bytes, copied, apart}; got != want {
+			t.Errorf("mixed %v: %d, want %d", mixed, got, want)
+		}
+	}
+}
+
+// Where the end of calls is not seen, what cannot be of a call is of none.
+func TestForeign(t *testing.T) {
+	for _, mix := range []bool{false, true} {
+		all := observations{sockets: []Socket{tcpSocket(1)}, callsMix: mix, counts: []observation{
+			{socket: 1, place: placeSent, api: APISendfile, bytes: 1300},
+			{socket: 1, place: placeQueued, api: APISendfile, memory: memoryLinear, was: memoryLinear, bytes: 300, packets: 1, evidence: sourceCache},
+			{socket: 1, place: placeDoor, api: APISendfile, memory: memoryLinear, was: memoryLinear, bytes: 300, packets: 1, evidence: sourceCache},
+			{socket: 1, place: placeQueued, api: APISendfile, memory: memoryCache, was: memoryCache, bytes: 1000, packets: 1, evidence: sourceCache},
+			{socket: 1, place: placeDoor, api: APISendfile, memory: memoryCache, was: memoryCache, bytes: 1000, packets: 1, evidence: sourceCache},
+		}}
+		got := map[string][3]uint64{}
+		for _, f := range summarize(all) {
+			got[f.API] = [3]uint64{f.Bytes, f.ZeroCopiedBytes, f.CopiedBytes}
+		}
+		want := map[string][3]uint64{"sendfile": {1300, 1000, 300}}
+		if mix {
+			want = map[string][3]uint64{"sendfile": {1000, 1000, 0}, "unknown": {300, 0, 300}}
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%v: %v, want %v", mix, got, want)
+		}
+	}
 }

@@ -68,6 +68,7 @@ type callCount struct {
 	lockedPages  uint64 // of the user
 	memlock      uint64 // RLIMIT_MEMLOCK, in bytes
 	asked        uint64 // the least that was refused, in bytes; 0 if that is not known
+	pipePages    uint64 // patternSplice: the most pages of all pipes of the user
 	slots        uint32 // patternSplice: least capacity of the pipes, in pages
 }
 
@@ -80,7 +81,8 @@ type latency struct {
 	steps             []uint64 // by the power of two of nanoseconds
 }
 
-// below returns a time that a share of completions, in percent, did not exceed.
+// below returns a time that a share of completions, in percent, did not exceed; 0
+// if they came before the call returned.
 func (l latency) below(percent uint64) time.Duration {
 	var n, total uint64
 	for _, s := range l.steps {
@@ -88,6 +90,9 @@ func (l latency) below(percent uint64) time.Duration {
 	}
 	for i, s := range l.steps {
 		if n += s; n*100 >= total*percent {
+			if i == 0 {
+				return 0
+			}
 			return min(time.Duration(2)<<i, l.most)
 		}
 	}
@@ -112,7 +117,7 @@ type socketNow struct {
 	copied     bool   // the oldest completion says so
 	mtuProbing int    // net.ipv4.tcp_mtu_probing
 	timestamps bool   // asks for one of each send
-	inferred   bool   // the ids cannot be seen: what the memory tells has to do
+	inferred   bool   // the ids cannot be seen, only that completions wait
 }
 
 // The sizes below which lending does not pay. Lending for a send costs as much as

@@ -4,13 +4,14 @@
 package ebpf
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
 	"structs"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/zcprobe/zcprobe/internal/bpfobject"
 )
 
 type callsCallCount struct {
@@ -116,7 +117,7 @@ type callsSendValue struct {
 	_      structs.HostLayout
 	At     uint64
 	Tgid   uint32
-	Unused uint32
+	Copied uint32
 }
 
 type callsSocketNow struct {
@@ -174,6 +175,7 @@ const (
 	callsProgSysExit           = "sys_exit"
 	callsVarBitSoZerocopy      = "bit_so_zerocopy"
 	callsVarByCgroup           = "by_cgroup"
+	callsVarLooking            = "looking"
 	callsVarOnlyCgroup         = "only_cgroup"
 	callsVarOnlyProcesses      = "only_processes"
 	callsVarSmallSend          = "small_send"
@@ -183,8 +185,7 @@ const (
 
 // loadCalls returns the embedded CollectionSpec for calls.
 func loadCalls() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_CallsBytes)
-	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
+	spec, err := bpfobject.Load(_CallsBytes)
 	if err != nil {
 		return nil, fmt.Errorf("can't load calls: %w", err)
 	}
@@ -251,6 +252,7 @@ type callsMapSpecs struct {
 type callsVariableSpecs struct {
 	BitSoZerocopy *ebpf.VariableSpec `ebpf:"bit_so_zerocopy"`
 	ByCgroup      *ebpf.VariableSpec `ebpf:"by_cgroup"`
+	Looking       *ebpf.VariableSpec `ebpf:"looking"`
 	OnlyCgroup    *ebpf.VariableSpec `ebpf:"only_cgroup"`
 	OnlyProcesses *ebpf.VariableSpec `ebpf:"only_processes"`
 	SmallSend     *ebpf.VariableSpec `ebpf:"small_send"`
@@ -311,6 +313,7 @@ func (m *callsMaps) Close() error {
 type callsVariables struct {
 	BitSoZerocopy *ebpf.Variable `ebpf:"bit_so_zerocopy"`
 	ByCgroup      *ebpf.Variable `ebpf:"by_cgroup"`
+	Looking       *ebpf.Variable `ebpf:"looking"`
 	OnlyCgroup    *ebpf.Variable `ebpf:"only_cgroup"`
 	OnlyProcesses *ebpf.Variable `ebpf:"only_processes"`
 	SmallSend     *ebpf.Variable `ebpf:"small_send"`
@@ -348,5 +351,5 @@ func _CallsClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed calls_arm64_bpfel.o
+//go:embed calls_arm64_bpfel.o.gz
 var _CallsBytes []byte

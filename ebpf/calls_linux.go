@@ -124,8 +124,18 @@ func (h *callHooks) tracepoint(name string) (link.Link, error) {
 // look attaches to the end of every system call, for as long as is told by the
 // next call of unlook.
 func (h *callHooks) look() (err error) {
-	h.calls, err = h.tracepoint(hookCallEnd)
-	return err
+	if h.calls, err = h.tracepoint(hookCallEnd); err != nil {
+		return err
+	}
+	return h.note(1)
+}
+
+// note tells the programs whether they learn of calls.
+func (h *callHooks) note(looking uint32) error {
+	if err := h.loaded.Variables["looking"].Set(looking); err != nil {
+		return fmt.Errorf("note that calls are looked at: %w", err)
+	}
+	return nil
 }
 
 func (h *callHooks) unlook() error {
@@ -134,7 +144,7 @@ func (h *callHooks) unlook() error {
 	}
 	l := h.calls
 	h.calls = nil
-	return l.Close()
+	return errors.Join(h.note(0), l.Close())
 }
 
 func (h *callHooks) close() error {
@@ -162,7 +172,7 @@ func (h *callHooks) counts() ([]callCount, map[int]latency, error) {
 			pid: int(key.Tgid), cgroup: key.Cgroup, comm: text(c.Comm[:]), pattern: pattern(key.Pattern), call: callName(key.Number),
 			errno: key.Error, source: party(key.Source), target: party(key.Target),
 			calls: c.Calls, bytes: c.Bytes, small: c.Small, inode: c.Inode,
-			optmem: c.Memory, lockedPages: c.Locked, memlock: c.Limit, asked: c.Asked, slots: c.Slots,
+			optmem: c.Memory, lockedPages: c.Locked, pipePages: c.Locked, memlock: c.Limit, asked: c.Asked, slots: c.Slots,
 		})
 	}
 	if err := readErr("calls", all); err != nil {

@@ -59,6 +59,8 @@ func sendCause(o observation) (id, device string) {
 		return "no-scatter-gather", o.device.Name
 	case o.udp() && o.evidence.has(seenNoChecksum):
 		return "no-tx-csum", o.device.Name
+	case o.udp() && o.evidence.has(seenCorked) && !o.evidence.has(seenPartial):
+		return "udp-corked", ""
 	case o.evidence.has(seenULP):
 		return "ulp", ""
 	}

@@ -20,6 +20,7 @@ type diagnosisFacts struct {
 	taps      map[uint32][]probe.TapReport // as they bear on a network namespace
 	tapsErr   error
 	goVersion map[int]string               // by process; of those that Go built
+	pipeSoft  uint64                       // fs.pipe-user-pages-soft; 0: no limit, or not known
 	optmemMax uint64                       // net.core.optmem_max of this namespace; 0: not known
 	uncounted uint64                       // calls for which there was no room
 	predicted map[string]*probe.PathReport // by destination; where nothing is observed
@@ -101,7 +102,7 @@ func (w watchedSocket) follow(s socketNow, at time.Time) watchedSocket {
 	case !same:
 		w.waitsFrom, w.sentFrom = at, s.next
 	}
-	held := s.zerocopy && s.optmem > 0 && (s.queued == 0 || s.optmemMax > 0 && s.optmem > s.optmemMax/2)
+	held := s.inferred && s.optmem > 0 && (s.queued == 0 || s.optmemMax > 0 && s.optmem > s.optmemMax/2)
 	switch {
 	case !held:
 		w.fullFrom = time.Time{}
@@ -134,7 +135,7 @@ func (f *diagnosisFacts) keep(o Options) {
 func advise(f *diagnosisFacts) (advice []Advice, gaps []string) {
 	for _, rule := range []func(*diagnosisFacts) ([]Advice, []string){
 		adviseRefused, adviseLoops, adviseZeroCopyCalls, adviseNoBuffers, adviseHeaders, adviseSplices,
-		adviseCompletions, adviseEarly, adviseTaps, adviseTimestamps, advisePredicted,
+		adviseCompletions, adviseEarly, adviseTaps, adviseCaptures, adviseTimestamps, advisePredicted,
 	} {
 		a, g := rule(f)
 		advice, gaps = append(advice, a...), append(gaps, g...)
@@ -203,6 +204,14 @@ func size(n uint64) string {
 		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
 	}
 	return fmt.Sprintf("%d bytes", n)
+}
+
+// count names so many things.
+func count(n uint64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 func times(n uint64) string {

@@ -253,17 +253,25 @@ func adviseSplices(f *diagnosisFacts) (advice []Advice, gaps []string) {
 		seen := []probe.Evidence{{Source: c.call, Value: fmt.Sprintf("%s from a pipe to %s, %s on average, %d of them of at most %s",
 			times(c.calls), c.target, size(mean), c.small, size(smallSplice))}}
 		if c.slots > 0 {
-			seen = append(seen, probe.Evidence{Source: "the pipe", Value: fmt.Sprintf("%d slots of a page", c.slots)})
+			seen = append(seen, probe.Evidence{Source: "the pipe", Value: count(uint64(c.slots), "slot") + " of a page; the pipes of the user may hold " + count(c.pipePages, "page")})
 		}
 		a := Advice{PID: c.pid, Comm: c.comm, Calls: c.calls, Bytes: c.bytes, Evidence: seen}
-		const shrunk = 2 // slots of the pipes of a user above fs.pipe-user-pages-soft (PIPE_MIN_DEF_BUFFERS)
+		// Pipes of a user above fs.pipe-user-pages-soft have two slots
+		// (PIPE_MIN_DEF_BUFFERS); the usual sixteen would take it there.
+		const shrunk, usual = 2, 16
 		switch {
-		case c.slots > 0 && c.slots <= shrunk:
+		case c.slots > 0 && c.slots <= shrunk && f.pipeSoft > 0 && c.pipePages+usual > f.pipeSoft:
 			a.ID = "pipe-slots"
-			a.Text = fmt.Sprintf("The pipes that %s splices through hold %d pages: its user is above fs.pipe-user-pages-soft.", c.who(), c.slots)
+			a.Text = fmt.Sprintf("The pipes that %s splices through hold %s: its user is at fs.pipe-user-pages-soft, with %d of %d pages.",
+				c.who(), count(uint64(c.slots), "page"), c.pipePages, f.pipeSoft)
 		case mean <= smallSplice && c.small*2 > c.calls:
 			a.ID = "small-splice"
 			a.Text = fmt.Sprintf("%s splices %s at a time: pieces as small as that cost more than a copy.", c.who(), size(mean))
+			if c.slots > 0 && c.slots <= shrunk {
+				a.Text = fmt.Sprintf("%s splices %s at a time, through pipes that hold no more than %s: pieces as small as that cost more than a copy.",
+					c.who(), size(mean), count(uint64(c.slots), "page"))
+				a.Remedy = "Enlarge the pipe with F_SETPIPE_SZ to 1 MiB, and splice as much as it holds."
+			}
 		default:
 			continue
 		}

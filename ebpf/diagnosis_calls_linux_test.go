@@ -236,6 +236,13 @@ r, w = os.pipe()
 while n := os.splice(f.fileno(), w, 4096):
     while n: n -= os.splice(r, s.fileno(), n)
 `, []string{"small-splice"}},
+		{"small pipe", `
+import fcntl
+r, w = os.pipe()
+fcntl.fcntl(w, 1031, 4096)
+while n := os.splice(f.fileno(), w, 65536):
+    while n: n -= os.splice(r, s.fileno(), n)
+`, []string{"small-splice"}},
 		{"no option", `
 for i in range(32): s.send(b'x' * 40000, 0x4000000)
 `, []string{"no-so-zerocopy"}},
@@ -368,12 +375,25 @@ func TestAdviceOfCompletions(t *testing.T) {
 			})
 			sent(t, c)
 			got := advised(t, tracer, 0)
+			checkCompletions(t, tracer)
 			if read {
 				expect(t, got)
 				return
 			}
 			expect(t, got, "undrained-completions")
 		})
+	}
+}
+
+// checkCompletions: on this machine each send is completed, mostly before it returns.
+func checkCompletions(t *testing.T, tracer *ebpf.Tracer) {
+	t.Helper()
+	s, err := tracer.Summary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Completions) != 1 || s.Completions[0].Sends < 10 || s.Completions[0].Completed != s.Completions[0].Sends {
+		t.Errorf("not all are seen: %+v", s.Completions)
 	}
 }
 

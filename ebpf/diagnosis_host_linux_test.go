@@ -85,6 +85,41 @@ http { access_log off; client_body_temp_path %[1]s; proxy_temp_path %[1]s; fastc
 	}
 }
 
+// TestAdviceOfCaptures: a packet socket that copies nothing that was lent, but some
+// of each packet, is told of, and by whom.
+func TestAdviceOfCaptures(t *testing.T) {
+	ns := testenv.NewNetNS(t)
+	f := file(t, 2<<20)
+	ns.Do(func() {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			if c, err := l.Accept(); err == nil {
+				defer c.Close()
+				io.Copy(io.Discard, struct{ io.Reader }{c})
+			}
+		}()
+		const all = 0x0300 // ETH_P_ALL in network order
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		_, port, err := net.SplitHostPort(l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := python(t, pythonConnect+"body()\nimport time\ntime.sleep(2)", port, f.Name())
+		expect(t, got, "tap-capture")
+		if a := got["tap-capture"]; a.Bytes != 2<<20 || a.Device != "lo" || !strings.Contains(a.Text, fmt.Sprintf("(pid %d) captures on lo", os.Getpid())) {
+			t.Errorf("%+v", a)
+		}
+	})
+}
+
 // freePort returns a port that nobody listens on.
 func freePort(t *testing.T) string {
 	t.Helper()

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,9 +36,11 @@ type diagnosis struct {
 	looked  time.Duration                // at calls
 	since   time.Time                    // that they are looked at now; zero if they are not
 	failure error                        // the last one
-	taps    map[uint32]tapsSeen          // by network namespace
 	paths   map[string]*probe.PathReport // predictions, by destination
 	built   map[int]string               // versions of Go, by process; "" for others
+
+	tapsMu sync.Mutex
+	taps   map[uint32]tapsSeen // by network namespace
 }
 
 type tapsSeen struct {
@@ -104,6 +108,7 @@ func (d *diagnosis) run(ctx context.Context) {
 // beat reads the sockets, and begins to look at calls.
 func (d *diagnosis) beat(look bool) {
 	now, err := d.hooks.sockets()
+	d.meetTaps(now)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {
@@ -173,6 +178,7 @@ func (d *diagnosis) add(s *Summary, all observations) {
 	s.CallsWatchedNS = min(looked.Nanoseconds(), s.DurationNS)
 	f.keep(d.options)
 	f.optmemMax = optmemMax()
+	f.pipeSoft = setting("/proc/sys/fs/pipe-user-pages-soft")
 	f.taps, f.tapsErr = d.tapsOf(f.flows)
 	s.Completions = completionTotals(&f)
 	if d.tier == TierNone {
@@ -210,23 +216,63 @@ func (d *diagnosis) tapsOf(flows []Flow) (map[uint32][]probe.TapReport, error) {
 	out := map[uint32][]probe.TapReport{}
 	var errs []error
 	for _, f := range flows {
-		tapped := slices.ContainsFunc(f.Causes, func(c Cause) bool { return c.ID == "packet-tap" })
-		if _, done := out[f.NetNS]; done || !tapped || len(out) >= most {
+		if _, done := out[f.NetNS]; done || len(out) >= most {
 			continue
 		}
-		seen, ok := d.taps[f.NetNS]
-		if !ok || time.Since(seen.at) > tapsAge {
-			taps, err := probe.CollectTaps(context.Background(), uint64(f.NetNS))
-			if len(taps) == 0 && len(seen.taps) > 0 {
-				taps = seen.taps // it has ended meanwhile
-			}
-			seen = tapsSeen{at: time.Now(), taps: taps, err: err}
-			d.taps[f.NetNS] = seen
+		tapped := slices.ContainsFunc(f.Causes, func(c Cause) bool { return c.ID == "packet-tap" })
+		seen := d.tapsIn(f.NetNS, f.PID, tapped)
+		if tapped || len(seen.taps) > 0 {
+			out[f.NetNS] = seen.taps
+			errs = append(errs, seen.err)
 		}
-		out[f.NetNS] = seen.taps
-		errs = append(errs, seen.err)
 	}
 	return out, errors.Join(errs...)
+}
+
+// tapsIn finds the packet sockets of the namespace of a process. Unless it is
+// certain that there is one, it looks only where the process shows one.
+func (d *diagnosis) tapsIn(netns uint32, pid int, certain bool) tapsSeen {
+	d.tapsMu.Lock()
+	defer d.tapsMu.Unlock()
+	seen := d.taps[netns]
+	if time.Since(seen.at) < tapsAge && (len(seen.taps) > 0 || !certain) || !certain && !captured(pid) {
+		return seen
+	}
+	taps, err := probe.CollectTaps(context.Background(), uint64(netns))
+	if len(taps) == 0 && len(seen.taps) > 0 {
+		taps = seen.taps // it has ended meanwhile
+	}
+	d.taps[netns] = tapsSeen{at: time.Now(), taps: taps, err: err}
+	return d.taps[netns]
+}
+
+// meetTaps looks for packet sockets while the processes are there whose sockets
+// were just seen.
+func (d *diagnosis) meetTaps(sockets []socketNow) {
+	const most = 16
+	met := map[uint32]bool{}
+	for _, s := range sockets {
+		if !met[s.NetNS] && len(met) < most {
+			met[s.NetNS] = true
+			d.tapsIn(s.NetNS, s.PID, false)
+		}
+	}
+}
+
+// captured says whether a packet socket takes all packets where a process sends
+// from, as far as its namespace shows that. It is cheap.
+func captured(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/packet", pid))
+	if err != nil {
+		return false // it has ended
+	}
+	for line := range strings.Lines(string(b)) {
+		const protocol, all = 3, "0003" // the column, and ETH_P_ALL
+		if fields := strings.Fields(line); len(fields) > protocol && fields[protocol] == all {
+			return true
+		}
+	}
+	return false
 }
 
 // learn finds out, of each process that copies itself, which version of Go

@@ -2,6 +2,7 @@ package ebpf
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,14 +74,13 @@ func adviseCompletions(f *diagnosisFacts) (advice []Advice, gaps []string) {
 
 func (w watchedSocket) waiting() string {
 	if !w.ids {
-		return fmt.Sprintf("%d bytes of option memory in use, %d queued", w.optmem, w.queued)
+		return fmt.Sprintf("%d bytes of option memory in use, %d queued, and poll says POLLERR", w.optmem, w.queued)
 	}
 	return fmt.Sprintf("completions %d to %d are there, send %d is next, %d bytes of option memory in use", w.oldest, w.newest, w.next, w.optmem)
 }
 
 // undrained says whether nobody reads the completions of a socket. Where their
-// ids are not seen it is inferred: a filter of the socket takes option memory,
-// too, but does so before the first send.
+// ids are not seen it is inferred from what they hold.
 func (w watchedSocket) undrained() bool {
 	if w.undrainedFor() < undrainedAge {
 		return false
@@ -162,12 +162,7 @@ func adviseTap(f *diagnosisFacts, fl Flow, c Cause) Advice {
 		if t.CopiesOutgoing != nil && !*t.CopiesOutgoing && c.Mechanism == probe.AtClone || t.Device != "" && t.Device != c.Device {
 			continue
 		}
-		name := "a packet socket of an unknown process"
-		if t.PID != 0 {
-			name = fmt.Sprintf("%s (pid %d)", t.Comm, t.PID)
-		} else if t.Handler != "" {
-			name = "kernel handler " + t.Handler
-		}
+		name := tapName(t)
 		if len(seen) == 0 {
 			who = name
 		}
@@ -190,6 +185,49 @@ func adviseTap(f *diagnosisFacts, fl Flow, c Cause) Advice {
 		}
 	}
 	return a
+}
+
+func tapName(t probe.TapReport) string {
+	switch {
+	case t.PID != 0:
+		return fmt.Sprintf("%s (pid %d)", t.Comm, t.PID)
+	case t.Handler != "":
+		return "kernel handler " + t.Handler
+	}
+	return "a packet socket of an unknown process"
+}
+
+// adviseCaptures tells of packet sockets that take what is sent without having it
+// copied for them: they copy some of each packet themselves.
+func adviseCaptures(f *diagnosisFacts) (advice []Advice, gaps []string) {
+	var names []string // of the captures, as advice
+	for _, fl := range f.flows {
+		if slices.ContainsFunc(fl.Causes, func(c Cause) bool { return c.ID == "packet-tap" }) {
+			continue // that says it
+		}
+		for _, t := range f.taps[fl.NetNS] {
+			const all = 3 // ETH_P_ALL: others do not see what is sent
+			if t.Protocol != all || t.PID == 0 || t.CopiesOutgoing == nil || !*t.CopiesOutgoing || t.Device != "" && t.Device != fl.Device || fl.Device == "" {
+				continue
+			}
+			if i := slices.IndexFunc(advice, func(a Advice) bool {
+				return a.PID == fl.PID && a.Device == fl.Device && a.Evidence[0].Value == tapName(t)+": "+t.Detail
+			}); i >= 0 {
+				advice[i].Bytes += fl.Bytes
+				continue
+			}
+			advice = append(advice, Advice{
+				ID: "tap-capture", PID: fl.PID, Comm: fl.Comm, Device: fl.Device, Bytes: fl.Bytes,
+				Evidence: []probe.Evidence{{Source: "/proc/net/packet", Value: tapName(t) + ": " + t.Detail}},
+			})
+			names = append(names, tapName(t))
+		}
+	}
+	for i, a := range advice {
+		advice[i].Text = fmt.Sprintf("%s captures on %s, where %s (pid %d) sent %s: it copies what its filter takes of each packet, up to its snapshot length, and the sender waits for that.",
+			names[i], a.Device, a.Comm, a.PID, size(a.Bytes))
+	}
+	return advice, nil
 }
 
 // mergeTaps joins what is said of several flows of one process.

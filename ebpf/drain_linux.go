@@ -20,7 +20,7 @@ func (a *attachment) drain() (observations, error) {
 }
 
 func (a *attachment) read() (observations, error) {
-	var all observations
+	all := observations{callsMix: a.loaded.Programs["sock_send_length"] == nil}
 	devices, err := a.devices()
 	if err != nil {
 		return all, err
@@ -46,7 +46,7 @@ func (a *attachment) devices() (map[deviceKey]Device, error) {
 	entries := a.objects.Devices.Iterate()
 	for entries.Next(&key, &value) {
 		found[deviceKey{key.Netns, key.Index}] = Device{
-			NetNS: key.Netns, Index: key.Index, Name: text(value.Name[:]), Type: text(value.Type[:])}
+			NetNS: value.Netns, Index: key.Index, Name: text(value.Name[:]), Type: text(value.Type[:])}
 	}
 	return found, readErr("devices", entries)
 }

@@ -52,6 +52,14 @@ func (t *Tracer) Counts(inode uint64) string {
 	return b.String()
 }
 
+// Skipped is how often hooks were skipped so far.
+func (t *Tracer) Skipped() uint64 {
+	if f, ok := t.in.(*functionTracer); ok {
+		return f.missed().total()
+	}
+	return 0
+}
+
 // Allow sets how much of a processor's time looking may take: nothing makes a
 // tracer sample whatever there is to see.
 func (t *Tracer) Allow(part float64) {
@@ -59,4 +67,12 @@ func (t *Tracer) Allow(part float64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.may = part
+}
+
+// Samples says whether the tracer looks in windows now, and not all of the time.
+func (t *Tracer) Samples() bool {
+	w := t.in.(*attachment).watch
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.number%2 == 1 || !w.open
 }

@@ -4,13 +4,14 @@
 package ebpf
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
 	"structs"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/zcprobe/zcprobe/internal/bpfobject"
 )
 
 type fentryCalled uint8
@@ -252,8 +253,7 @@ const (
 
 // loadFentry returns the embedded CollectionSpec for fentry.
 func loadFentry() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_FentryBytes)
-	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
+	spec, err := bpfobject.Load(_FentryBytes)
 	if err != nil {
 		return nil, fmt.Errorf("can't load fentry: %w", err)
 	}
@@ -488,5 +488,5 @@ func _FentryClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed fentry_x86_bpfel.o
+//go:embed fentry_x86_bpfel.o.gz
 var _FentryBytes []byte

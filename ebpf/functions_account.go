@@ -94,7 +94,7 @@ func summarizeFacts(all observations) []Flow {
 	flows := make([]Flow, 0, len(accounts))
 	for key, a := range accounts {
 		if a.sent > 0 {
-			a.hidden += all.skipped.hides(all.most[key.socket])
+			a.open(all.doubts[key])
 			flows = append(flows, a.balance().flow(key.api, sockets[key.socket]))
 		}
 	}
@@ -197,6 +197,19 @@ func (a *factAccount) judgeSend(f fact, m memory) {
 	for _, found := range judgeSend(o) {
 		a.find(found, o)
 	}
+}
+
+// open takes in what skipped hooks leave open.
+func (a *factAccount) open(d doubt) {
+	a.hidden += d.copied
+	asked := min(d.asked, a.copied)
+	a.copied -= asked
+	for i := range a.causes {
+		if c := &a.causes[i]; c.ID == "api-copy" {
+			c.Bytes -= min(asked, c.Bytes)
+		}
+	}
+	a.causes = slices.DeleteFunc(a.causes, func(c keyedCause) bool { return c.Bytes == 0 })
 }
 
 // balance settles what was copied of the payload that was lent. Copies of

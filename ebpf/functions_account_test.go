@@ -2,6 +2,7 @@ package ebpf
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -107,17 +108,66 @@ func TestBlindXDP(t *testing.T) {
 	}
 }
 
-// TestSkipped: what a hook that was skipped may have seen is unknown.
+// TestSkipped: what a hook that was skipped may have seen is unknown, of what was
+// sent since the look before, and shortly before that.
 func TestSkipped(t *testing.T) {
+	const most = 100_000
+	type look struct {
+		sent, unsent uint64 // so far
+		skipped      skips  // so far
+		before       skips  // and before the look
+		want         string
+	}
 	for _, c := range []struct {
-		skipped skips
-		want    string
-	}{{skips{}, "3000000 0 0"}, {skips{others: 9}, "3000000 0 0"}, {skips{copies: 1}, "2475720 0 524280"},
-		{skips{sends: 3}, "2700000 0 300000"}, {skips{copies: 9}, "0 0 3000000"}} {
-		f := summarizeFacts(observations{sockets: []Socket{tcpSocket(1)}, skipped: c.skipped, most: map[uint64]uint64{1: 100_000},
-			facts: []fact{{socket: 1, kind: factSent, api: APIZeroCopy, evidence: seenLent, bytes: 3_000_000, times: 1}}})[0]
-		if got := fmt.Sprint(f.ZeroCopiedBytes, f.CopiedBytes, f.UnknownBytes); got != c.want {
-			t.Errorf("%+v: %s, not %s", c.skipped, got, c.want)
+		name  string
+		api   API
+		looks []look
+	}{
+		{"nothing", APIZeroCopy, []look{{3_000_000, 0, nil, nil, "3000000 0 0"}}},
+		{"ends of sockets", APIZeroCopy, []look{{3_000_000, 0, skips{"tcp_close": 9}, nil, "3000000 0 0"}}},
+		{"a copy", APIZeroCopy, []look{{3_000_000, 0, skips{"skb_copy_ubufs": 1}, nil, "2475720 0 524280"}}},
+		{"sends", APIZeroCopy, []look{{3_000_000, 0, skips{"tcp_sendmsg_locked": 3}, nil, "2700000 0 300000"}}},
+		{"copies", APIZeroCopy, []look{{3_000_000, 0, skips{"skb_segment": 5, "skb_copy_ubufs": 4}, nil, "0 0 3000000"}}},
+		{"sends of a kind that copies", APIWrite, []look{{3_000_000, 0, skips{"do_tcp_sendpages": 3}, nil, "0 2700000 300000"}}},
+		{"copies of what is copied", APIWrite, []look{{3_000_000, 0, skips{"skb_segment": 3}, nil, "0 3000000 0"}}},
+		{"datagrams asked for unseen", APIWritev, []look{{300_000, 0, skips{"udp_sendmsg": 1}, nil, "0 234465 65535"}}},
+		{"all of them", APIWritev, []look{{300_000, 0, skips{"udpv6_sendmsg": 5}, nil, "0 0 300000"}}},
+		{"lent datagrams asked for unseen", APIZeroCopy, []look{{300_000, 0, skips{"udp_sendmsg": 3}, nil, "300000 0 0"}}},
+		{"long after", APIZeroCopy, []look{{3_000_000, 0, nil, nil, "3000000 0 0"}, {3_000_000, 0, nil, nil, "3000000 0 0"},
+			{3_000_000, 0, skips{"skb_copy_ubufs": 1}, skips{"skb_copy_ubufs": 1}, "3000000 0 0"}}},
+		{"shortly after", APIZeroCopy, []look{{1000, 0, nil, nil, "1000 0 0"}, {1000, 0, skips{"skb_copy_ubufs": 1}, nil, "0 0 1000"}}},
+		{"more later", APIZeroCopy, []look{{3_000_000, 0, skips{"skb_copy_ubufs": 1}, skips{"skb_copy_ubufs": 1}, "2475720 0 524280"},
+			{9_000_000, 0, skips{"skb_copy_ubufs": 1}, skips{"skb_copy_ubufs": 1}, "8475720 0 524280"},
+			{9_000_500, 0, skips{"skb_copy_ubufs": 2}, skips{"skb_copy_ubufs": 2}, "7951940 0 1048560"}}},
+		{"not acknowledged for long", APIZeroCopy, []look{{1000, 400, nil, nil, "600 0 400"}, {1000, 400, nil, nil, "600 0 400"},
+			{1000, 0, skips{"skb_copy_ubufs": 1}, nil, "600 0 400"}}},
+		{"while it looked", APIZeroCopy, []look{{0, 0, skips{"skb_copy_ubufs": 1}, nil, ""},
+			{1000, 0, skips{"skb_copy_ubufs": 1}, skips{"skb_copy_ubufs": 1}, "0 0 1000"}}},
+	} {
+		var d doubts
+		for i, l := range c.looks {
+			sent := factSent
+			if strings.Contains(c.name, "datagrams") || c.name == "all of them" {
+				sent = factDatagram
+			}
+			kind := memoryUser
+			if c.api.copies() {
+				kind = memoryLinear
+			}
+			all := observations{sockets: []Socket{tcpSocket(1)}, skipped: l.skipped, most: map[uint64]uint64{1: most}, facts: []fact{
+				{socket: 1, kind: sent, api: c.api, memory: kind, evidence: seenLent, bytes: l.sent, times: 1},
+				{socket: 1, kind: factUnsent, api: c.api, evidence: seenLent, bytes: l.unsent, times: 1}}}
+			all.doubts = d.look(all, l.before)
+			got := ""
+			for _, f := range summarizeFacts(all) {
+				got = fmt.Sprint(f.ZeroCopiedBytes, f.CopiedBytes, f.UnknownBytes)
+				if causes := total([]Flow{f}); c.api.copies() && (len(causes) > 1 || len(causes) == 1 && causes[0].Bytes != f.CopiedBytes || len(causes) == 0 && f.CopiedBytes > 0) {
+					t.Errorf("%s: %+v for %d copied bytes", c.name, causes, f.CopiedBytes)
+				}
+			}
+			if got != l.want {
+				t.Errorf("%s: at look %d: %s, not %s", c.name, i+1, got, l.want)
+			}
 		}
 	}
 }

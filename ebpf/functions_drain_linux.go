@@ -13,6 +13,7 @@ import (
 // are that are still open: no hook tells.
 func (t *functionTracer) drain() (observations, error) {
 	var all observations
+	before := t.missed()
 	if err := t.snapshot(); err != nil {
 		return all, err
 	}
@@ -31,7 +32,8 @@ func (t *functionTracer) drain() (observations, error) {
 		all.losses.Counters += c.Facts
 	}
 	all.skipped = t.missed()
-	all.losses.Missed = all.skipped.copies + all.skipped.sends + all.skipped.others
+	all.losses.Missed = all.skipped.total()
+	all.doubts = t.doubts.look(all, before)
 	all.blindXDP = !slices.ContainsFunc(t.hooks, func(h Hook) bool {
 		return h.Attached && (h.Name == "skb_pp_cow_data" || h.Name == "skb_copy_header")
 	})

@@ -22,6 +22,7 @@ type functionTracer struct {
 	hooks  []Hook
 	stacks bool              // to be shown
 	names  map[uint64]string // of functions, by return addresses
+	doubts doubts
 }
 
 func openFentry(o Options) (eye, []Hook, error) {
@@ -307,7 +308,7 @@ type functionLink struct {
 // are skipped on a CPU where another program is at work, those of fentry where
 // the same one is.
 func (t *functionTracer) missed() skips {
-	var n skips
+	n := skips{}
 	for name, p := range t.loaded.Programs {
 		if stats, err := p.Stats(); err == nil { // else the kernel does not tell
 			n.add(name, stats.RecursionMisses)

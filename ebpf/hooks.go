@@ -75,7 +75,7 @@ func tracepoints() []Hook {
 		{Name: "io_uring_submit_req", Purpose: "which operation io_uring works on",
 			Runs: "each io_uring request", Blind: "MSG_ZEROCOPY told from plain sends over UDP by io_uring", Since: "6.4", when: leaving},
 		{Name: "sock_send_length", Purpose: "how much the kernel accepted, by which API, from whom",
-			Runs: "each send", Blind: "what UDP sockets send, and who sends", Since: "6.7", when: leaving},
+			Runs: "each send", Blind: "datagrams that come to no device, and which call sent what where a socket mixes calls", Since: "6.7", when: leaving},
 		{Name: "tcp_sendmsg_locked", Purpose: "by which API each part of a TCP stream is sent",
 			Runs: "each send, once for each packet it fills", Blind: "what TCP sockets send by which API", Since: "6.16", when: leaving},
 	}

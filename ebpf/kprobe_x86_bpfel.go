@@ -4,13 +4,14 @@
 package ebpf
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
 	"structs"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/zcprobe/zcprobe/internal/bpfobject"
 )
 
 type kprobeCalling struct {
@@ -183,8 +184,7 @@ const (
 
 // loadKprobe returns the embedded CollectionSpec for kprobe.
 func loadKprobe() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_KprobeBytes)
-	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
+	spec, err := bpfobject.Load(_KprobeBytes)
 	if err != nil {
 		return nil, fmt.Errorf("can't load kprobe: %w", err)
 	}
@@ -419,5 +419,5 @@ func _KprobeClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed kprobe_x86_bpfel.o
+//go:embed kprobe_x86_bpfel.o.gz
 var _KprobeBytes []byte

@@ -121,11 +121,11 @@ func (n *withoutBPF) take(s dumped, owner socketOwner, netns uint32, first bool)
 	if s.Info {
 		known.sent = max(known.sent, s.accepted())
 	}
-	option := n.option(s.Cookie, owner, s.Inode)
+	option := n.option(s, owner)
 	return socketNow{
 		Socket: known.Socket, listens: s.State == sys.TCPStateListen, sent: s.Sent, acked: s.Acked,
 		optmem: uint64(s.Optmem), optmemMax: optmemMax(), queued: uint64(s.Queued),
-		zerocopy: option.set, inferred: option.set && s.Meminfo, mtuProbing: mtuProbing(),
+		zerocopy: option.set, inferred: option.waits && s.Meminfo, mtuProbing: mtuProbing(),
 	}
 }
 
@@ -140,45 +140,54 @@ func (d dumped) accepted() uint64 {
 	return d.Sent - min(d.Retransmitted, d.Sent) + uint64(d.Unsent)
 }
 
-// zeroCopyOption is whether a socket has SO_ZEROCOPY.
-type zeroCopyOption struct{ set, final bool }
+// zeroCopyOption is whether a socket has SO_ZEROCOPY, and whether something that
+// can only be completions waits in its error queue.
+type zeroCopyOption struct{ set, waits, refused bool }
 
 // option asks a socket by a duplicate of its descriptor, which is closed at once:
-// while it is there the socket is not closed by its owner's close. It is asked
-// until the option is set, which nobody undoes.
-func (n *withoutBPF) option(cookie uint64, owner socketOwner, inode uint64) zeroCopyOption {
-	have := n.asked[cookie]
-	if have.final {
+// while it is there the socket is not closed by its owner's close. Nobody undoes
+// the option: a socket that has it is asked again only while completions may wait.
+func (n *withoutBPF) option(s dumped, owner socketOwner) zeroCopyOption {
+	have := n.asked[s.Cookie]
+	have.waits = false
+	if have.refused || have.set && s.Optmem == 0 {
 		return have
 	}
-	set, err := socketZeroCopy(owner, inode)
+	now, err := askZeroCopy(owner, s.Inode)
 	if err != nil {
-		have.final = true
+		have.refused = true
 		n.gaps[fmt.Sprintf("socket options of %s (pid %d), which take permission to trace it: %v", owner.comm, owner.pid, err)] = true
 	} else {
-		have.set, have.final = set, set
+		have = now
 	}
-	n.asked[cookie] = have
+	n.asked[s.Cookie] = have
 	return have
 }
 
-func socketZeroCopy(owner socketOwner, inode uint64) (set bool, err error) {
+func askZeroCopy(owner socketOwner, inode uint64) (option zeroCopyOption, err error) {
 	pidfd, err := sys.PidfdOpen(owner.pid)
 	if err != nil {
-		return false, err
+		return option, err
 	}
 	defer func() { err = errors.Join(err, sys.Close(pidfd)) }()
 	fd, err := sys.PidfdGetfd(pidfd, owner.fd)
 	if err != nil {
-		return false, err
+		return option, err
 	}
 	value, err := sys.GetsockoptInt(fd, sys.SolSocket, sys.SoZerocopy)
+	// Filters and IP options take option memory as completions do; what waits in
+	// the error queue shows by POLLERR, which takes nothing out. Timestamps wait
+	// there, too.
+	events, pollErr := sys.Poll(fd, 0, 0)
+	stamps, stampsErr := sys.GetsockoptInt(fd, sys.SolSocket, sys.SoTimestamping)
 	is, inodeErr := sys.FileInode(fd)
-	err = errors.Join(err, inodeErr, sys.Close(fd))
+	err = errors.Join(err, pollErr, stampsErr, inodeErr, sys.Close(fd))
 	if err != nil || is != inode {
-		return false, err // the descriptor is another's now
+		return option, err // the descriptor is another's now
 	}
-	return value != 0, nil
+	option.set = value != 0
+	option.waits = option.set && events&sys.PollErr != 0 && stamps == 0
+	return option, nil
 }
 
 // sockets reads the TCP and UDP sockets of a network namespace.

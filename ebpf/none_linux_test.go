@@ -71,6 +71,13 @@ const readQueue = `
     except BlockingIOError: pass
 `
 
+// filter takes option memory as completions do: a filter that lets all pass.
+const filter = `
+    import ctypes, struct
+    code = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0xffffffff))
+    s.setsockopt(1, 26, struct.pack("HP", 1, ctypes.addressof(code)))
+`
+
 // TestWithoutBPF: the tier tells how much was sent, claims to know nothing more,
 // and infers completions that nobody reads.
 func TestWithoutBPF(t *testing.T) {
@@ -83,6 +90,7 @@ func TestWithoutBPF(t *testing.T) {
 		{"write", 0, 0, "", nil},
 		{"zero-copy", 1, 0x4000000, readQueue, nil},
 		{"not drained", 1, 0x4000000, "", []string{"undrained-completions"}},
+		{"filter", 1, 0x4000000, readQueue + filter, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			pid, proceed := begin(t, fmt.Sprintf(steps, c.option, c.flag, c.between), listen(t), file(t, 1).Name())

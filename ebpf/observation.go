@@ -127,6 +127,7 @@ const (
 const (
 	seenXDP evidence = 1 << (20 + iota)
 	seenSampled
+	seenCorked
 )
 
 func (e evidence) has(bits evidence) bool { return e&bits == bits }
@@ -187,8 +188,10 @@ type observations struct {
 	sockets  []Socket
 	counts   []observation
 	facts    []fact            // of the tiers of functions, which have no counts
+	callsMix bool              // the end of calls is not seen: bytes of one may be counted for the next
 	blindXDP bool              // they do not see copies for the XDP programs of veth devices
 	skipped  skips             // hooks of theirs
+	doubts   map[flowKey]doubt // what that leaves open
 	most     map[uint64]uint64 // by socket: the most bytes that they found accepted at once
 	losses   Losses
 	sampled  sampling

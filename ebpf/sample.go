@@ -52,9 +52,10 @@ func peersOf(s Socket) []peer {
 	}
 }
 
-// extrapolate takes what was seen of a socket for the rest of it, too. Of a
-// socket of which nothing was seen, it takes what was seen of others of the same
-// process and service. What has no such sample is unknown.
+// extrapolate takes what was seen of a socket for the rest of it, too. Of sockets
+// of which nothing was seen, it takes what was seen of others of the same process
+// and service: where those differ it says so of all of them together, and of no
+// single one. What has no such sample is unknown.
 func (b *book) extrapolate(sockets map[uint64]Socket, of sampling) []Flow {
 	ids := map[uint64]bool{}
 	samples := map[uint64]map[API]*account{}
@@ -74,6 +75,8 @@ func (b *book) extrapolate(sockets map[uint64]Socket, of sampling) []Flow {
 	for id := range b.unseen {
 		ids[id] = true
 	}
+	mixed := mixedPools(samples, pools, sockets)
+	together := map[peer]*group{}
 	var flows []Flow
 	for id := range ids {
 		s := sockets[id]
@@ -81,10 +84,74 @@ func (b *book) extrapolate(sockets map[uint64]Socket, of sampling) []Flow {
 		if s.Protocol == "udp" && of.watched > 0 {
 			t.unseen = scale(sum(t.sample, (*account).accepted), float64(of.of-of.watched)/float64(of.watched))
 		}
-		t.model = firstSeen(t.sample, t.whole, pools[peersOf(s)[0]], pools[peersOf(s)[1]])
+		t.model = firstSeen(t.sample, t.whole)
+		for _, p := range peersOf(s) {
+			if t.model != nil || t.unseen == 0 {
+				break
+			}
+			if t.model = firstSeen(pools[p]); t.model != nil && mixed[p] {
+				together[p] = together[p].with(s, t.unseen)
+				t.unseen, t.model = 0, nil
+			}
+		}
 		flows = append(flows, t.flows(s)...)
 	}
+	for p, g := range together {
+		flows = append(flows, take{unseen: g.unseen, model: pools[p]}.flows(g.socket(p))...)
+	}
 	return flows
+}
+
+// A group is connections of which nothing was seen but how much they sent.
+type group struct {
+	one    Socket // of them
+	unseen uint64
+}
+
+func (g *group) with(s Socket, unseen uint64) *group {
+	if g == nil {
+		g = &group{one: s}
+	}
+	g.unseen += unseen
+	return g
+}
+
+// socket stands for all of them: it has what they have in common.
+func (g *group) socket(p peer) Socket {
+	s := g.one
+	s.ID, s.Inode, s.Local, s.Remote = 0, 0, p.local, p.remote
+	return s
+}
+
+// Connections are called different where the part of an API in what was seen of
+// one, if that was not little, is so far from its part in all.
+const (
+	different      = 0.2
+	differentLeast = 16 << 10 // bytes
+)
+
+// mixedPools finds the services whose connections differ in how they send.
+func mixedPools(samples map[uint64]map[API]*account, pools map[peer]map[API]*account, sockets map[uint64]Socket) map[peer]bool {
+	mixed := map[peer]bool{}
+	for id, one := range samples {
+		seen := sum(one, (*account).seen)
+		if seen < differentLeast {
+			continue
+		}
+		for _, p := range peersOf(sockets[id]) {
+			all := sum(pools[p], (*account).seen)
+			for api, a := range pools[p] {
+				part := 0.0
+				if one[api] != nil {
+					part = float64(one[api].seen()) / float64(seen)
+				}
+				if off := part - float64(a.seen())/float64(all); off > different || off < -different {
+					mixed[p] = true
+				}
+			}
+		}
+	}
+	return mixed
 }
 
 func join[K comparable](into map[K]map[API]*account, key K, api API, a *account) {
@@ -211,6 +278,7 @@ func (a *account) merge(b *account) {
 	a.absorbed += b.absorbed
 	a.again += b.again
 	a.unexplained += b.unexplained
+	a.foreign += b.foreign
 	for _, d := range b.devices {
 		a.devices.add(d.name, d.bytes)
 	}

@@ -52,7 +52,7 @@ func TestSamples(t *testing.T) {
 					total := keepSending(t, conn, api, 64<<10, time.Second)
 					flows, s := flowsOf(t, tracer, inodeOf(t, conn))
 					// On a busy machine windows can pass in which this process does not run.
-					for n := 0; n < 20 && (len(flows) != 1 || flows[0].UnknownBytes > total/100); n++ {
+					for n := 0; n < 20 && (len(flows) != 1 || flows[0].Bytes != total || flows[0].UnknownBytes > total/100); n++ {
 						total += keepSending(t, conn, api, 64<<10, time.Second)
 						flows, s = flowsOf(t, tracer, inodeOf(t, conn))
 					}
@@ -152,5 +152,62 @@ func TestUnseenSends(t *testing.T) {
 	}
 	if all != short {
 		t.Errorf("%d bytes of short connections, %d sent", all, short)
+	}
+}
+
+// TestSamplesAndAll: sockets that were first met while everything was looked at,
+// and such that were first met in samples, through changes from one to the other.
+func TestSamplesAndAll(t *testing.T) {
+	sink := newSink(t)
+	tracer := start(t, ebpf.Options{Processes: []int{os.Getpid()}})
+	type connection struct {
+		conn  net.Conn
+		api   string
+		total uint64
+	}
+	var all []*connection
+	for _, part := range []float64{1e9, 0, 1e9, 0} {
+		tracer.Allow(part)
+		for _, api := range []string{"write", "sendfile"} {
+			all = append(all, &connection{conn: dial(t, sink, "tcp4"), api: api})
+		}
+		left := 10 // turns after the change
+		for deadline := time.Now().Add(30 * time.Second); left > 0 && time.Now().Before(deadline); {
+			for _, c := range all {
+				c.total += keepSending(t, c.conn, c.api, 64<<10, time.Millisecond)
+			}
+			if tracer.Samples() == (part == 0) {
+				left--
+			}
+		}
+		if left > 0 {
+			t.Fatalf("it never came to looking at %v of the time", part)
+		}
+	}
+	var total, told uint64
+	for _, c := range all {
+		flows, s := flowsOf(t, tracer, inodeOf(t, c.conn))
+		var bytes uint64
+		for _, f := range flows {
+			bytes += f.Bytes
+			if f.API != c.api || c.api == "write" && f.ZeroCopiedBytes > 0 || c.api == "sendfile" && f.CopiedBytes > 0 {
+				t.Errorf("is %s: %+v\n%s", c.api, f, tracer.Counts(inodeOf(t, c.conn)))
+			}
+			if f.Bytes != f.ZeroCopiedBytes+f.CopiedBytes+f.UnknownBytes {
+				t.Errorf("does not add up: %+v", f)
+			}
+		}
+		// One that no window met may be told of with others like it.
+		if bytes != c.total && bytes != 0 || s.Exact {
+			t.Errorf("%s: %d bytes, %d sent: %+v", c.api, bytes, c.total, flows)
+		}
+		total += c.total
+		told = 0
+		for _, f := range s.Flows {
+			told += f.Bytes
+		}
+	}
+	if told != total {
+		t.Errorf("%d bytes, %d sent", told, total)
 	}
 }

@@ -94,6 +94,19 @@ func causesOf(t testing.TB, f ebpf.Flow) map[string]uint64 {
 func (want truth) check(t testing.TB, tracer *ebpf.Tracer, inode uint64, api string, bytes uint64) {
 	t.Helper()
 	flows, s := flowsOf(t, tracer, inode)
+	wantCopied := uint64(0)
+	if want.copied {
+		wantCopied = bytes
+	}
+	lost, skipped := lostOf(tracer, s)
+	if lost != 0 {
+		t.Errorf("lost %d: %v", lost, s.Incomplete)
+	}
+	if skipped != 0 {
+		t.Logf("%d hooks were skipped, and it is told: %s", skipped, s.Incomplete[0])
+		want.checkPart(t, flows, api, bytes, wantCopied)
+		return
+	}
 	if len(flows) != 1 {
 		t.Fatalf("%d flows: %+v", len(flows), flows)
 	}
@@ -108,10 +121,6 @@ func (want truth) check(t testing.TB, tracer *ebpf.Tracer, inode uint64, api str
 	}
 	if f.Bytes != bytes || f.Bytes != f.ZeroCopiedBytes+f.CopiedBytes+f.UnknownBytes {
 		t.Errorf("%d bytes, %d sent: %+v", f.Bytes, bytes, f)
-	}
-	wantCopied := uint64(0)
-	if want.copied {
-		wantCopied = bytes
 	}
 	if off := max(f.CopiedBytes, wantCopied) - min(f.CopiedBytes, wantCopied); off > bytes/100 {
 		t.Errorf("%d of %d bytes copied, not %d: %+v", f.CopiedBytes, bytes, wantCopied, f)
@@ -128,8 +137,28 @@ func (want truth) check(t testing.TB, tracer *ebpf.Tracer, inode uint64, api str
 			t.Errorf("%s of %d bytes, of %d", id, n, bytes)
 		}
 	}
-	if lost := lostOf(tracer, s); lost != 0 {
-		t.Errorf("lost %d: %v", lost, s.Incomplete)
+}
+
+// checkPart compares what was observed where not all of it could be: what is said is
+// true, and the rest is said to be unknown, or was not seen at all.
+func (want truth) checkPart(t testing.TB, flows []ebpf.Flow, api string, bytes, copied uint64) {
+	t.Helper()
+	slack := bytes / 100
+	var seenCopied, seenUncopied uint64
+	for _, f := range flows {
+		seenCopied += f.CopiedBytes
+		seenUncopied += f.ZeroCopiedBytes
+		if known := f.CopiedBytes + f.ZeroCopiedBytes; f.API != api && known > 0 {
+			t.Errorf("%d bytes are known of %s, of %s: %+v", known, f.API, api, f)
+		}
+		for id := range causesOf(t, f) {
+			if !slices.Contains(want.causes, id) {
+				t.Errorf("cause %s is none of %v: %+v", id, want.causes, f.Causes)
+			}
+		}
+	}
+	if seenCopied > copied+slack || seenUncopied > bytes-copied+slack {
+		t.Errorf("%d bytes copied and %d not, of %d and %d copied: %+v", seenCopied, seenUncopied, bytes, copied, flows)
 	}
 }
 

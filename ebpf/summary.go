@@ -42,7 +42,7 @@ type Flow struct {
 	API               string  `json:"api"`
 	FixedBuffers      bool    `json:"fixed_buffers,omitzero"`
 	Protocol          string  `json:"protocol"`
-	Local             string  `json:"local"`
+	Local             string  `json:"local"` // empty, as Inode is 0, for connections that are told of together
 	Remote            string  `json:"remote"`
 	Device            string  `json:"device"` // the first that most of it went to
 	Bytes             uint64  `json:"bytes"`
@@ -95,7 +95,8 @@ type CauseTotal struct {
 
 // judge fills in what the observations amount to.
 func (s *Summary) judge(all observations, hooks []Hook) {
-	s.Flows = summarize(all)
+	var stray int
+	s.Flows, stray = withoutStrays(summarize(all))
 	s.Causes = total(s.Flows)
 	if s.Flows == nil {
 		s.Flows = []Flow{}
@@ -113,7 +114,23 @@ func (s *Summary) judge(all observations, hooks []Hook) {
 		s.SampleEvery = of.every(time.Duration(s.DurationNS))
 	}
 	s.LostEvents = all.losses.Sockets + all.losses.Counters + all.losses.Missed
-	s.Incomplete = append(all.sampled.incomplete(time.Duration(s.DurationNS)), incomplete(all.losses, s.Tier, hooks)...)
+	s.Incomplete = append(all.sampled.incomplete(time.Duration(s.DurationNS)), incomplete(all.losses, all.skipped, s.Tier, hooks)...)
+	if stray > 0 {
+		s.Incomplete = append(s.Incomplete, fmt.Sprintf("payload of %d sockets came to a device, and the call that sent it was not seen", stray))
+	}
+}
+
+// withoutStrays leaves out flows of which nothing was seen being sent: what they
+// show belongs to other calls, and nothing tells to which.
+func withoutStrays(flows []Flow) (kept []Flow, sockets int) {
+	stray := map[uint64]bool{}
+	kept = slices.DeleteFunc(flows, func(f Flow) bool {
+		if f.Bytes == 0 {
+			stray[f.Inode] = true
+		}
+		return f.Bytes == 0
+	})
+	return kept, len(stray)
 }
 
 // show names what the stacks of a cause are of.
@@ -130,7 +147,7 @@ func (c *Cause) show(frames map[uint32][]string) {
 }
 
 // incomplete says what is missing from the figures.
-func incomplete(l Losses, tier Tier, hooks []Hook) []string {
+func incomplete(l Losses, skipped skips, tier Tier, hooks []Hook) []string {
 	out := []string{}
 	for _, h := range hooks {
 		if !h.Attached && !errors.Is(h.Err, errNotTried) {
@@ -147,7 +164,7 @@ func incomplete(l Losses, tier Tier, hooks []Hook) []string {
 		{l.Stacks, "stacks for which there was no room"},
 		{l.Bases, "connections for which there was no room between samples"},
 		{l.Unparsed, "packets whose headers were not understood"},
-		{l.Missed, "times that a hook was skipped, because a program was at work on its CPU already"},
+		{l.Missed, "times that a hook was skipped, because a program was at work on its CPU already: " + skipped.String()},
 		{l.Frags, "packets of more fragments than are looked at"},
 	} {
 		if missing.n > 0 {

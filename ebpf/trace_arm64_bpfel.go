@@ -4,13 +4,14 @@
 package ebpf
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
 	"structs"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/zcprobe/zcprobe/internal/bpfobject"
 )
 
 type traceApi uint8
@@ -74,6 +75,8 @@ type traceDevice struct {
 	Name       [16]uint8
 	Type       [16]uint8
 	Operations uint64
+	Netns      uint32
+	Unused     uint32
 }
 
 type traceDeviceKey struct {
@@ -113,6 +116,7 @@ const (
 	traceEvidenceMET_MASK            traceEvidence = 458752
 	traceEvidenceSEEN_XDP            traceEvidence = 1048576
 	traceEvidenceSEEN_SAMPLED        traceEvidence = 2097152
+	traceEvidenceSEEN_CORKED         traceEvidence = 4194304
 )
 
 type traceFlight struct {
@@ -176,6 +180,7 @@ type tracePacket struct {
 	_        structs.HostLayout
 	Id       uint64
 	Seq      uint32
+	Number   uint32
 	Mark     uint32
 	Payload  uint32
 	Linear   uint32
@@ -198,7 +203,6 @@ type tracePacket struct {
 	Protocol uint8
 	Kind     uint8
 	Unused   [3]uint8
-	_        [4]byte
 	Frag     [32]struct {
 		_      structs.HostLayout
 		Page   uint64
@@ -329,8 +333,7 @@ const (
 
 // loadTrace returns the embedded CollectionSpec for trace.
 func loadTrace() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_TraceBytes)
-	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
+	spec, err := bpfobject.Load(_TraceBytes)
 	if err != nil {
 		return nil, fmt.Errorf("can't load trace: %w", err)
 	}
@@ -555,5 +558,5 @@ func _TraceClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed trace_arm64_bpfel.o
+//go:embed trace_arm64_bpfel.o.gz
 var _TraceBytes []byte

@@ -110,9 +110,9 @@ func anonymousShell(s reflect.Type, method string, ptr bool) shell {
 		if !f.Anonymous {
 			continue
 		}
-		if _, ok := f.Type.MethodByName(method); !ok {
+		if !hasMethod(f.Type, method) {
 			// That of a pointer to it may be promoted all the same.
-			if _, ok := reflect.PointerTo(f.Type).MethodByName(method); ok {
+			if hasMethod(reflect.PointerTo(f.Type), method) {
 				return shell{field: -1}
 			}
 			continue
@@ -123,6 +123,18 @@ func anonymousShell(s reflect.Type, method string, ptr bool) shell {
 		found = shell{field: i, ptr: ptr}
 	}
 	return found
+}
+
+// hasMethod reports whether a type has Read, or Write. It names them to the linker:
+// where that does not know which methods are looked up, it leaves every method of
+// every type in the program.
+func hasMethod(t reflect.Type, method string) (ok bool) {
+	if method == "Read" {
+		_, ok = t.MethodByName("Read")
+	} else {
+		_, ok = t.MethodByName("Write")
+	}
+	return ok
 }
 
 // below returns the reader that a bufio.Reader with an empty buffer would read from

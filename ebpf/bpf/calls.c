@@ -24,6 +24,7 @@ static long (*const seq_write)(void *seq, const void *from, u32 size) = (void *)
 #define HEADER_MOST 4096
 #define HEADER_NS 100000000ull // behind which two sends are no pair
 #define READ_LEAST 4096
+#define EARLY_NS 100000000ull // behind which a completion is another socket's
 #define PAGE 4096
 
 INLINE bool wanted(void)
@@ -201,6 +202,39 @@ INLINE void loop(struct party *to, u32 number, const struct message *m, s64 left
 	}
 }
 
+// Of its own, so that its paths are not those of who calls it.
+GLOBAL u32 log2_of(u64 n)
+{
+	u32 power = 0;
+	for (u32 bits = 32; bits; bits /= 2) {
+		if (n >> bits) {
+			power += bits;
+			n >>= bits;
+		}
+	}
+	return power;
+}
+
+INLINE void completed(u32 tgid, u64 took, bool copied)
+{
+	struct latency *l = map_lookup(&latencies, &tgid);
+	if (!l) {
+		struct latency zero = {};
+		map_update(&latencies, &tgid, &zero, BPF_NOEXIST);
+		l = map_lookup(&latencies, &tgid);
+		if (!l)
+			return;
+	}
+	__sync_fetch_and_add(&l->completed, 1);
+	if (copied)
+		__sync_fetch_and_add(&l->copied, 1);
+	if (took > l->most_ns)
+		l->most_ns = took;
+	u32 step = log2_of(took);
+	if (step < LATENCY_STEPS)
+		__sync_fetch_and_add(&l->steps[step], 1);
+}
+
 INLINE void lent(u32 number, struct party *to, const struct message *m, s64 result)
 {
 	struct call_count *c;
@@ -234,6 +268,12 @@ INLINE void lent(u32 number, struct party *to, const struct message *m, s64 resu
 		__sync_fetch_and_add(&c->small, 1);
 	struct send_key key = {.sk = (u64)to->sk, .id = next_id(to->sk) - 1};
 	struct send_value value = {.at = ktime_get_ns(), .tgid = get_current_pid_tgid() >> 32};
+	struct send_value *early = map_lookup(&sends, &key);
+	if (early && !early->tgid && value.at - early->at < EARLY_NS) {
+		completed(value.tgid, 0, early->copied);
+		map_delete(&sends, &key);
+		return;
+	}
 	map_update(&sends, &key, &value, BPF_ANY);
 }
 
@@ -294,6 +334,9 @@ INLINE void moved(u32 number, struct party *from, struct party *to, s64 result)
 	u32 slots = slots_of(from->file);
 	if (!c->slots || slots < c->slots)
 		c->slots = slots;
+	u64 pages = pipe_pages();
+	if (pages > c->locked)
+		c->locked = pages;
 }
 
 // The descriptors and the memory are looked at when a call has returned, which
@@ -381,19 +424,6 @@ int sys_exit(u64 *ctx)
 	return 0;
 }
 
-// Of its own, so that its paths are not those of who calls it.
-GLOBAL u32 log2_of(u64 n)
-{
-	u32 power = 0;
-	for (u32 bits = 32; bits; bits /= 2) {
-		if (n >> bits) {
-			power += bits;
-			n >>= bits;
-		}
-	}
-	return power;
-}
-
 SEC("tp_btf/inet_sk_error_report")
 int inet_sk_error_report(u64 *ctx)
 {
@@ -402,28 +432,19 @@ int inet_sk_error_report(u64 *ctx)
 	if (!completion_at(&last, sk, 0))
 		return 0;
 	struct send_key key = {.sk = (u64)sk, .id = last.to};
+	u64 now = ktime_get_ns();
 	struct send_value *sent = map_lookup(&sends, &key);
-	if (!sent)
+	if (!sent) {
+		// On the same machine it comes before the call has returned.
+		struct send_value early = {.at = now, .copied = last.copied};
+		if (looking)
+			map_update(&sends, &key, &early, BPF_ANY);
 		return 0;
-	u32 tgid = sent->tgid;
-	u64 took = ktime_get_ns() - sent->at;
-	map_delete(&sends, &key);
-	struct latency *l = map_lookup(&latencies, &tgid);
-	if (!l) {
-		struct latency zero = {};
-		map_update(&latencies, &tgid, &zero, BPF_NOEXIST);
-		l = map_lookup(&latencies, &tgid);
-		if (!l)
-			return 0;
 	}
-	__sync_fetch_and_add(&l->completed, 1);
-	if (last.copied)
-		__sync_fetch_and_add(&l->copied, 1);
-	if (took > l->most_ns)
-		l->most_ns = took;
-	u32 step = log2_of(took);
-	if (step < LATENCY_STEPS)
-		__sync_fetch_and_add(&l->steps[step], 1);
+	if (!sent->tgid)
+		return 0;
+	completed(sent->tgid, now - sent->at, last.copied);
+	map_delete(&sends, &key);
 	return 0;
 }
 

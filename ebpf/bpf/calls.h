@@ -69,7 +69,7 @@ struct call_count {
 	u64 small;	 // calls of less than small_send, of small_splice for SPLICE
 	u64 inode;	 // of the socket, the last one
 	u64 memory;	 // NO_BUFFERS: the most option memory, in bytes
-	u64 locked;	 // NO_BUFFERS: pages locked by the user
+	u64 locked;	 // NO_BUFFERS: pages locked by the user; SPLICE: the most pages of its pipes
 	u64 limit;	 // NO_BUFFERS: RLIMIT_MEMLOCK in bytes
 	u64 asked;	 // NO_BUFFERS: the least that was refused, in bytes
 	u32 slots;	 // SPLICE: the least capacity of the pipe, in pages
@@ -118,7 +118,8 @@ struct send_key {
 
 struct send_value {
 	u64 at;
-	u32 tgid, unused;
+	u32 tgid; // 0: it was completed before the call returned
+	u32 copied;
 };
 
 // socket_now is a socket as it is.
@@ -208,6 +209,8 @@ struct {
 	MAP_TYPE(key, u32);
 	MAP_TYPE(value, struct socket_now);
 } room SEC(".maps");
+
+volatile u32 looking; // at the end of calls
 
 volatile const u32 bit_so_zerocopy; // SOCK_ZEROCOPY, enum sock_flags
 volatile const u32 only_processes;

@@ -72,7 +72,7 @@ int netif_receive_skb(u64 *args)
 	if (!f->ingress)
 		note_device(dev);
 	f->ingress = dev->ifindex;
-	f->netns = dev->nd_net.net->ns.inum;
+	f->netns = netns_of(dev);
 	f->evidence |= SEEN_RECEIVED;
 	if (dev->xdp_prog)
 		f->evidence |= SEEN_XDP;

@@ -153,16 +153,7 @@ LOCAL int udp_sends(struct sk_buff *skb, u32 v6)
 {
 	struct sock *sk = READ(skb, sk);
 	u64 key = (u64)sk, thread = get_current_pid_tgid(), head = (u64)READ(skb, head);
-	struct sender_state *s = map_lookup(&senders, &key);
-	// Nothing else tells of the end of a UDP socket where that is not hooked.
-	u64 inode = s ? inode_of(sk) : 0;
-	if (s && inode && s->owner.inode && s->owner.inode != inode) {
-		map_update(&ended, &s->owner.id, &s->owner, BPF_ANY);
-		map_delete(&senders, &key);
-		s = NULL;
-	}
-	if (!s)
-		s = sender_of(sk);
+	struct sender_state *s = sender_of(sk);
 	if (!s)
 		return 0;
 	struct calling *before = map_lookup(&calls, &thread), call = {};
@@ -224,6 +215,8 @@ LOCAL int shut(u64 key)
 	struct sender_state *s = map_lookup(&senders, &key);
 	if (!s || s->owner.protocol != IPPROTO_TCP)
 		return 0;
+	if (another(s, (void *)key))
+		return retire(s, key);
 	catch_up(s, (void *)key);
 	s->owner.flags |= OWNER_SHUT;
 	return 0;
@@ -244,7 +237,7 @@ LOCAL int end(u64 key)
 	struct sender_state *s = map_lookup(&senders, &key);
 	if (!s)
 		return 0;
-	if (s->owner.protocol == IPPROTO_TCP) {
+	if (s->owner.protocol == IPPROTO_TCP && !another(s, (void *)key)) {
 		catch_up(s, (void *)key);
 		u32 left = s->sent - READ((struct tcp_sock___functions *)key, snd_una);
 		if ((s32)left > 0) {
@@ -254,10 +247,7 @@ LOCAL int end(u64 key)
 			state_fact(&fact, left);
 		}
 	}
-	if (map_update(&ended, &s->owner.id, &s->owner, BPF_ANY))
-		MISS(senders);
-	map_delete(&senders, &key);
-	return 0;
+	return retire(s, key);
 }
 
 HOOK(tcp_v4_destroy_sock)
@@ -402,7 +392,13 @@ int snapshot(u64 *args)
 	struct sender_state *s = map_lookup(&senders, &key);
 	if (!s || s->owner.protocol != IPPROTO_TCP)
 		return 0;
-	catch_up(s, (void *)key);
+	struct sock *sk = (void *)key;
+	if (another(s, sk))
+		return retire(s, key);
+	// Of one that lost its ports, all that is there may be of others by now.
+	if (READ(sk, __sk_common.skc_num) != s->owner.local_port)
+		return 0;
+	catch_up(s, sk);
 	s->acked = READ((struct tcp_sock___functions *)key, snd_una);
 	return 0;
 }

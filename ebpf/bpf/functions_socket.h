@@ -236,14 +236,33 @@ LOCAL int note_tuple(struct sock *sk, const struct owner *o)
 	return 0;
 }
 
+// another says whether a socket is not the one that had its address in memory when
+// the state was made: the end of that was not seen, where a hook is skipped, or there
+// is none. A socket that was closed, or not yet accepted, has no number.
+INLINE bool another(const struct sender_state *s, struct sock *sk)
+{
+	u64 inode = inode_of(sk);
+	return inode && s->owner.inode && s->owner.inode != inode;
+}
+
+LOCAL int retire(struct sender_state *s, u64 key)
+{
+	if (map_update(&ended, &s->owner.id, &s->owner, BPF_ANY))
+		MISS(senders);
+	map_delete(&senders, &key);
+	return 0;
+}
+
 // sender_of returns the state of a socket that the current task sends on.
 LOCAL struct sender_state *sender_of(struct sock *sk)
 {
 	u64 key = (u64)sk;
 	u32 zero = 0;
 	struct sender_state *s = map_lookup(&senders, &key);
-	if (s)
+	if (s && !another(s, sk))
 		return s;
+	if (s)
+		retire(s, key);
 	if (only_wanted) {
 		u32 tgid = get_current_pid_tgid() >> 32;
 		if (!map_lookup(&wanted, &tgid))

@@ -89,6 +89,7 @@ struct ns_common {
 
 struct net {
 	struct ns_common ns;
+	u64 net_cookie; // Linux 5.12
 	struct list_head ptype_all; // per namespace since 6.18, global before
 } CORE;
 
@@ -182,6 +183,10 @@ struct sock {
 struct tcp_sock {
 	u32 write_seq, snd_una, snd_nxt;
 	u64 bytes_acked;
+} CORE;
+
+struct udp_sock {
+	int pending; // family of a datagram that is not complete
 } CORE;
 
 struct inet_connection_sock {

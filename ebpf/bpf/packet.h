@@ -70,14 +70,20 @@ INLINE bool device_tapped(struct net_device *dev, bool outgoing)
 	return FIELD_EXISTS(net->ptype_all) && tapped(&net->ptype_all, outgoing);
 }
 
+// netns_of names the network namespace of a device by what is never used twice:
+// the number that /proc has for it is soon that of another when it is gone.
+INLINE u32 netns_of(struct net_device *dev)
+{
+	return dev->nd_net.net->net_cookie;
+}
+
 // note_device keeps the name of a device, which cannot be asked for later from
-// another namespace. Numbers of namespaces are soon used again when one is gone, and
-// devices are renamed.
+// another namespace. Devices are renamed.
 INLINE void note_device(struct net_device *dev)
 {
-	struct device_key key = {.netns = dev->nd_net.net->ns.inum, .index = dev->ifindex};
+	struct device_key key = {.netns = netns_of(dev), .index = dev->ifindex};
 	struct device *known = map_lookup(&devices, &key);
-	struct device d = {.operations = (u64)dev->rtnl_link_ops};
+	struct device d = {.operations = (u64)dev->rtnl_link_ops, .netns = dev->nd_net.net->ns.inum};
 	probe_read_kernel(d.name, sizeof(d.name), &dev->name);
 	if (known && known->operations == d.operations && same_name(known->name, d.name))
 		return;
@@ -169,6 +175,7 @@ INLINE bool transport(struct packet *p, struct sk_buff *skb, u32 *payload)
 	p->seq = (u32)b[4] << 24 | (u32)b[5] << 16 | (u32)b[6] << 8 | b[7];
 	if (b[13] & 2) // SYN takes a number
 		p->seq++;
+	p->number = p->seq;
 	*payload = at + (b[12] >> 4) * 4;
 	return 1;
 }
@@ -183,7 +190,7 @@ INLINE bool read_packet(struct packet *p, struct sk_buff *skb, u8 protocol)
 	p->mark = 0;
 	p->evidence = 0;
 	p->flags = 0;
-	p->seq = 0;
+	p->seq = p->number = 0;
 	p->protocol = protocol;
 	if (!transport(p, skb, &start)) {
 		LOSE(unparsed);
@@ -216,7 +223,7 @@ INLINE bool read_packet(struct packet *p, struct sk_buff *skb, u8 protocol)
 	probe_read_kernel(p->frag, MAX_FRAGS * sizeof(p->frag[0]), &shared->frags);
 	struct net_device *dev = skb->dev;
 	p->device = dev->ifindex;
-	p->netns = dev->nd_net.net->ns.inum;
+	p->netns = netns_of(dev);
 	return 1;
 }
 

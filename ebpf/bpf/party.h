@@ -100,6 +100,7 @@ struct signal_struct {
 
 struct user_struct {
 	atomic_long_t locked_vm;
+	atomic_long_t pipe_bufs;
 } CORE;
 
 struct cred {
@@ -172,6 +173,15 @@ INLINE u64 locked_pages(void)
 	struct cred *cred = READ(task, cred);
 	struct user_struct *user = READ(cred, user);
 	return READ(user, locked_vm.counter);
+}
+
+// pipe_pages is how many pages the pipes of the current user may hold.
+INLINE u64 pipe_pages(void)
+{
+	struct task_struct___now *task = get_current_task();
+	struct cred *cred = READ(task, cred);
+	struct user_struct *user = READ(cred, user);
+	return READ(user, pipe_bufs.counter);
 }
 
 INLINE u64 memlock_limit(void)

@@ -159,10 +159,8 @@ INLINE void current_call(struct call *call, u64 sk)
 			call->api = API_VMSPLICE;
 		break;
 	}
-	default:
+	default: // no call that sends, but what it does may let go what others sent
 		call->sure = 0;
-		if (task->io_uring)
-			uring_call(call);
 	}
 }
 
@@ -322,6 +320,7 @@ INLINE struct socket_state *adopt(struct sock *sk, struct packet *room, u32 tgid
 	// No CPU does this twice at one time, and time does not return.
 	s->facts.id = ktime_get_ns() << 8 | (get_smp_processor_id() & 255);
 	s->window = window;
+	s->sent = s->queued = s->door = 0;
 	if (s->facts.protocol == IPPROTO_TCP) {
 		s->sent = write_seq_of(sk);
 		if (from && (s32)(s->sent - *from) > 0)

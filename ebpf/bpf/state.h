@@ -76,6 +76,7 @@ enum evidence {
 
 	SEEN_XDP = 1 << 20,	// a generic XDP program looks at what the device receives
 	SEEN_SAMPLED = 1 << 21, // in one of the windows in which the tracer looked
+	SEEN_CORKED = 1 << 22,	// of a datagram that more than one call made
 };
 
 struct counter_key {
@@ -87,7 +88,7 @@ struct counter_key {
 	enum api api;
 	enum class class;
 	enum class was; // the class when it entered its first device
-	u32 netns;	 // of the device
+	u32 netns;	 // of the device, see netns_of
 	u32 stack, unused; // one more than the number of the stack, if it was kept
 };
 
@@ -130,8 +131,9 @@ struct socket_facts {
 
 struct socket_state {
 	struct socket_facts facts;
-	u32 sent;	// TCP: the sequence number up to which KIND_SENT counts
-	u32 queued;	// TCP: up to which KIND_QUEUED counts
+	// UDP has numbers of its own, of the bytes of all datagrams in a row.
+	u32 sent;	// the sequence number up to which KIND_SENT counts
+	u32 queued;	// up to which KIND_QUEUED counts
 	u32 door;	// TCP: up to which KIND_DOOR counts
 	u32 device;	// the first device of the newest packet
 	u32 window;	// the one it was last met in
@@ -192,7 +194,7 @@ struct frag {
 // addressed by an index.
 struct packet {
 	u64 id;
-	u32 seq, mark, payload, linear, data_len;
+	u32 seq, number, mark, payload, linear, data_len; // number: of TCP, as in the header
 	u32 device, netns, evidence;
 	u32 at, from, left, lent, counted; // of walk: where it is, and what it has found
 	u32 events;			   // how often it was used
@@ -272,12 +274,13 @@ struct {
 } flights SEC(".maps");
 
 struct device_key {
-	u32 netns, index;
+	u32 netns, index; // netns: see netns_of
 };
 
 struct device {
 	u8 name[16], type[16]; // type: that of its rtnetlink operations, if any
 	u64 operations; // their address
+	u32 netns, unused; // the number of the namespace in /proc
 };
 
 struct {

@@ -67,6 +67,8 @@ INLINE u8 settle(const struct packet *p, const struct run *run, u8 class)
 {
 	if (class != CLASS_KERNEL || !(p->flags & PACKET_SHARED))
 		return class;
+	if (!call_ends) // the page may be of another call
+		return CLASS_UNKNOWN;
 	if (run->source == SOURCE_CACHE)
 		return CLASS_CACHE;
 	if (run->source == SOURCE_USER)
@@ -111,7 +113,7 @@ GLOBAL int count_part(struct packet *p, struct socket_state *s, u32 i)
 		struct run run = {}; // forgotten: of no API that is known
 		if (known(runs, number))
 			run = runs->at[number % RUNS];
-		if (p->protocol == IPPROTO_TCP && j < 3 && number != runs->last) {
+		if (j < 3 && number != runs->last) {
 			u32 next = runs->at[(number + 1) % RUNS].start;
 			if ((s32)(next - start) > 0 && (s32)(next - end) < 0)
 				stop = next;
@@ -186,6 +188,19 @@ INLINE void ask(struct socket_state *s, struct sock *sk, u32 seq, const struct c
 	s->asked.last = n;
 }
 
+// part_calls counts what was accepted by now for no call that is known, where
+// calls of two kinds may have had a part in it: nothing told of the end of the
+// first.
+INLINE void part_calls(struct socket_state *s, struct sock *sk, u8 api)
+{
+	struct run *last = &s->asked.at[s->asked.last % RUNS];
+	if (!last->api || last->api == api)
+		return;
+	u32 n = ++s->asked.last;
+	s->asked.at[n % RUNS] = (struct run){.start = s->sent};
+	catch_up(s, sk);
+}
+
 // send_sock looks who is sending on a TCP socket on kernels without a hook for
 // that, from what comes next: its first packet, or the end of the call. What was
 // accepted by then and not been counted is from where on it begins.
@@ -204,6 +219,8 @@ INLINE struct socket_state *send_sock(struct sock *sk, struct packet *p, u32 fro
 	}
 	if (s->window != window)
 		resume(s, sk);
+	if (!call_ends && call.api)
+		part_calls(s, sk, call.api);
 	if (call.sure) {
 		ask(s, sk, s->sent, &call, call.api);
 		own(s);
@@ -249,6 +266,14 @@ int tcp_sendmsg_locked(u64 *args)
 	return 0;
 }
 
+// drop_parts notes that parts of datagrams that have not come to a device will
+// not, where the socket has none that is not complete.
+INLINE void drop_parts(struct socket_state *s, struct sock *sk)
+{
+	if (!READ((struct udp_sock *)sk, pending))
+		s->queued = s->sent;
+}
+
 SEC("tp_btf/sock_send_length")
 int sock_send_length(u64 *args)
 {
@@ -266,8 +291,11 @@ int sock_send_length(u64 *args)
 	if (!s)
 		return 0;
 	s->caller = 0;
-	if (sent <= 0)
+	if (sent <= 0) {
+		if (s->facts.protocol != IPPROTO_TCP)
+			drop_parts(s, sk);
 		return 0;
+	}
 	if (s->facts.protocol == IPPROTO_TCP) {
 		if (s->window != window)
 			resume(s, sk);
@@ -277,8 +305,10 @@ int sock_send_length(u64 *args)
 	}
 	struct call call;
 	current_call(&call, (u64)sk);
-	ask(s, sk, 0, &call, call.api);
+	ask(s, sk, s->sent, &call, call.api);
 	count_sent(s, KIND_SENT, call.api, sent);
+	s->sent += sent;
+	drop_parts(s, sk);
 	if (call.sure)
 		own(s);
 	return 0;
@@ -331,7 +361,7 @@ int net_dev_queue(u64 *args)
 	u32 device = skb->dev->ifindex;
 	if (f && !sk) { // forwarded, or handed down by a tunnel
 		f->met = MET_QUEUE >> 16;
-		count_flight(args, f, device, skb->dev->nd_net.net->ns.inum, MET_QUEUE, class_now(f, skb), 0);
+		count_flight(args, f, device, netns_of(skb->dev), MET_QUEUE, class_now(f, skb), 0);
 		return 0;
 	}
 	if (!sk || !full_socket(sk))
@@ -343,7 +373,7 @@ int net_dev_queue(u64 *args)
 	if (!p || !read_packet(p, skb, protocol))
 		return 0;
 	// On its way down from a device that stands on this one.
-	if (f && f->sock == (u64)sk && f->seq == p->seq && f->payload == p->payload && f->device != device)
+	if (f && f->sock == (u64)sk && f->seq == p->number && f->payload == p->payload && f->device != device)
 		return 0;
 	struct socket_state *s;
 	u64 key = (u64)sk;
@@ -357,7 +387,17 @@ int net_dev_queue(u64 *args)
 		if (call.api == API_URING_SEND || call.api == API_URING_ZC)
 			call.api = p->evidence & SEEN_LENT ? API_URING_ZC : call.api;
 		s->window = window;
-		ask(s, sk, 0, &call, call.api);
+		if (call_ends && call.api)
+			drop_parts(s, sk);
+		// The bytes of earlier calls, for which the datagram has waited, come first.
+		if (!call.api || (s32)(s->sent - s->queued) > 0)
+			p->evidence |= SEEN_CORKED;
+		if (call.api || !call_ends)
+			ask(s, sk, call_ends ? s->sent : s->queued, &call, call.api);
+		p->seq = s->queued;
+		s->queued += p->payload;
+		if (!call_ends)
+			count_sent(s, KIND_SENT, call.api, p->payload);
 	} else {
 		if (no_sends)
 			s = send_sock(sk, p, p->seq);
@@ -412,7 +452,7 @@ INLINE void take_off(struct packet *p, struct socket_state *s, struct net_device
 	if (!f)
 		return;
 	*f = (struct flight){
-		.packet = p->id, .sock = sk, .id = s->facts.id, .seq = p->seq, .mark = p->mark,
+		.packet = p->id, .sock = sk, .id = s->facts.id, .seq = p->number, .mark = p->mark,
 		.datagram = p->protocol == IPPROTO_UDP, .payload = p->payload, .bytes = p->counted, .lent_bytes = lent,
 		.device = p->device, .netns = p->netns,
 		.evidence = p->evidence & (SEEN_LENT | SEEN_TAP | SEEN_LOOPBACK), .api = run.api, .class = run.class};
@@ -442,6 +482,8 @@ int net_dev_start_xmit(u64 *args)
 	if (p->evidence & SEEN_LENT && device_tapped(dev, 1))
 		p->evidence |= SEEN_TAP;
 	p->stack = keep_stack(args);
+	if (p->protocol == IPPROTO_UDP)
+		p->seq = s->queued - p->payload; // it was the last to be queued
 	if (p->device == s->device) {
 		u32 lent = walk(p, s, KIND_DOOR, &s->door);
 		take_off(p, s, dev, key, lent);

@@ -15,6 +15,9 @@ import (
 const (
 	functionTests = "^Test(Scenarios|KernelDatagrams|Loopback|Sources|Mixed|VirtualDevices|Tun|DatagramsToHere|Proxy|Renamed|MidStream)$"
 
+	// What says only what is true while hooks are skipped.
+	skippedTests = "^Test(Scenarios|KernelDatagrams|Loopback)$"
+
 	// The tier of tracepoints is not asked for scenarios, which it meets on any
 	// machine: to read what it has counted takes it seconds under emulation.
 	tracepointTests = "^Test(Loopback|Sources|Mixed|VirtualDevices|Tun|DatagramsToHere|Proxy|Renamed)$"
@@ -43,6 +46,9 @@ func TestTrace(t *testing.T) {
 		}
 	}
 	if guest.Full() { // not on 5.10, which hangs under emulation while it counts what programs cost
+		t.Run("7.3/skipped", func(t *testing.T) {
+			trace(t, binary, "7.3", "kprobe", skippedTests, "ZCPROBE_SKIP_HOOKS=1")
+		})
 		t.Run("7.3/cost", func(t *testing.T) { trace(t, binary, "7.3", "fentry", "^TestGuestFunctionCost$") })
 	}
 }
@@ -60,7 +66,7 @@ func testsOf(series, tier string) string {
 
 // trace runs tests of a tier on a kernel in one process: they share a tracer, as to
 // start one takes longer than most of them.
-func trace(t *testing.T, binary, series, tier, match string) {
+func trace(t *testing.T, binary, series, tier, match string, env ...string) {
 	out, err := exec.CommandContext(t.Context(), binary, "-test.list="+match).Output()
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +74,7 @@ func trace(t *testing.T, binary, series, tier, match string) {
 	steps := []guest.Step{{Args: []string{"tests", "-test.v", "-test.run=" + match, "-test.timeout=8m"}}}
 	r := guest.Run(t, guest.Config{
 		Series: series, CPUs: 1, Modules: []string{"veth", "tun", "vxlan", "sch_ingress", "cls_bpf"}, Steps: steps,
-		Tools: []string{"ip", "ethtool"}, Env: []string{"ZCPROBE_TIER=" + tier},
+		Tools: []string{"ip", "ethtool"}, Env: append(env, "ZCPROBE_TIER="+tier),
 		Files: map[string]string{"/bin/tests": binary}, Timeout: 10 * time.Minute,
 	})
 	names := slices.DeleteFunc(strings.Fields(string(out)), func(name string) bool { return !strings.HasPrefix(name, "Test") })

@@ -4,13 +4,14 @@
 package lab
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"io"
 	"structs"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/zcprobe/zcprobe/internal/bpfobject"
 )
 
 type sinkBell struct {
@@ -142,8 +143,7 @@ const (
 
 // loadSink returns the embedded CollectionSpec for sink.
 func loadSink() (*ebpf.CollectionSpec, error) {
-	reader := bytes.NewReader(_SinkBytes)
-	spec, err := ebpf.LoadCollectionSpecFromReader(reader)
+	spec, err := bpfobject.Load(_SinkBytes)
 	if err != nil {
 		return nil, fmt.Errorf("can't load sink: %w", err)
 	}
@@ -284,5 +284,5 @@ func _SinkClose(closers ...io.Closer) error {
 
 // Do not access this directly.
 //
-//go:embed sink_bpfel.o
+//go:embed sink_bpfel.o.gz
 var _SinkBytes []byte

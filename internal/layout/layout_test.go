@@ -39,9 +39,12 @@ var layers = []layer{
 	{dir: "transmit", inside: []string{"probe", "internal/sys"}},
 	// Public, for the tests of others.
 	{dir: "transmit/zctest", inside: []string{"transmit", "internal/lab", "internal/sys"}, testOnly: true},
-	{dir: "ebpf", inside: []string{"probe", "internal/sys"}, outside: []string{"github.com/cilium/ebpf"}},
+	{dir: "internal/bpfobject", outside: []string{"github.com/cilium/ebpf"}},
+	// For go:generate.
+	{dir: "internal/bpfobject/build", testOnly: true},
+	{dir: "ebpf", inside: []string{"probe", "internal/sys", "internal/bpfobject"}, outside: []string{"github.com/cilium/ebpf"}},
 	// Tests of transmit use it, so it knows nothing of what they test.
-	{dir: "internal/lab", inside: []string{"internal/sys"}, outside: []string{"github.com/cilium/ebpf"}},
+	{dir: "internal/lab", inside: []string{"internal/sys", "internal/bpfobject"}, outside: []string{"github.com/cilium/ebpf"}},
 	{dir: "internal/lab/scenario", inside: []string{"probe", "transmit", "ebpf", "internal/lab", "internal/sys"}, outside: []string{"github.com/cilium/ebpf"}},
 	{dir: "internal/lab/bench", inside: []string{"probe", "transmit", "internal/lab", "internal/benchpair", "internal/sys"}},
 	{

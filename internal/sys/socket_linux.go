@@ -24,18 +24,19 @@ const (
 // Socket option levels and options that zero-copy transmission uses;
 // asm-generic/socket.h, linux/{tcp,udp,tls,vm_sockets,if_packet,if_xdp}.h.
 const (
-	SolSocket  = unix.SOL_SOCKET
-	SolTCP     = unix.SOL_TCP
-	SolUDP     = unix.SOL_UDP
-	SolTLS     = unix.SOL_TLS
-	SolPacket  = unix.SOL_PACKET
-	SolXDP     = unix.SOL_XDP
-	SoZerocopy = unix.SO_ZEROCOPY // Linux 4.14 for TCP, 5.0 for UDP, 6.7 for vsock
-	SoMeminfo  = unix.SO_MEMINFO  // nine uint32, Linux 4.12
-	SoError    = unix.SO_ERROR
-	SoType     = unix.SO_TYPE
-	SoSndbuf   = unix.SO_SNDBUF
-	SoRcvbuf   = unix.SO_RCVBUF
+	SolSocket      = unix.SOL_SOCKET
+	SolTCP         = unix.SOL_TCP
+	SolUDP         = unix.SOL_UDP
+	SolTLS         = unix.SOL_TLS
+	SolPacket      = unix.SOL_PACKET
+	SolXDP         = unix.SOL_XDP
+	SoZerocopy     = unix.SO_ZEROCOPY // Linux 4.14 for TCP, 5.0 for UDP, 6.7 for vsock
+	SoTimestamping = unix.SO_TIMESTAMPING
+	SoMeminfo      = unix.SO_MEMINFO // nine uint32, Linux 4.12
+	SoError        = unix.SO_ERROR
+	SoType         = unix.SO_TYPE
+	SoSndbuf       = unix.SO_SNDBUF
+	SoRcvbuf       = unix.SO_RCVBUF
 
 	TCPCork            = unix.TCP_CORK
 	TCPNoDelay         = unix.TCP_NODELAY

@@ -4,11 +4,11 @@ package sys
 
 import "errors"
 
-// TerminalColumns is not implemented here: output is formatted as for a file.
+// TerminalColumns needs Linux; without it output is formatted as for a file.
 func TerminalColumns(uintptr) (int, error) { return 0, errors.ErrUnsupported }
 
-// TerminalSize is not implemented here.
+// TerminalSize needs Linux.
 func TerminalSize(uintptr) (columns, rows int, err error) { return 0, 0, errors.ErrUnsupported }
 
-// TerminalForeground is not implemented here.
+// TerminalForeground needs Linux.
 func TerminalForeground(uintptr) (int, error) { return 0, errors.ErrUnsupported }

@@ -18,29 +18,29 @@ const (
 	SpliceNonblock                 = 0
 )
 
-// GetsockoptInt is not implemented here.
+// GetsockoptInt needs Linux.
 func GetsockoptInt(int, int, int) (int, error) { return 0, errors.ErrUnsupported }
 
-// GetsockoptBytes is not implemented here.
+// GetsockoptBytes needs Linux.
 func GetsockoptBytes(int, int, int, []byte) (int, error) { return 0, errors.ErrUnsupported }
 
-// OutQueue is not implemented here.
+// OutQueue needs Linux.
 func OutQueue(int) (int, syscall.Errno) { return 0, syscall.ENOSYS }
 
-// RenameNoReplace is not implemented here.
+// RenameNoReplace needs Linux.
 func RenameNoReplace(string, string) error { return errors.ErrUnsupported }
 
-// Poll is not implemented here.
+// Poll needs Linux.
 func Poll(int, int16, int) (int16, error) { return 0, errors.ErrUnsupported }
 
-// Recv is not implemented here.
+// Recv needs Linux.
 func Recv(int, []byte, int) (int, error) { return 0, errors.ErrUnsupported }
 
-// Pipe is not implemented here.
+// Pipe needs Linux.
 func Pipe() ([2]int, error) { return [2]int{-1, -1}, errors.ErrUnsupported }
 
-// SetPipeSize is not implemented here.
+// SetPipeSize needs Linux.
 func SetPipeSize(int, int) (int, error) { return 0, errors.ErrUnsupported }
 
-// Tee is not implemented here.
+// Tee needs Linux.
 func Tee(int, int, int, int) (int, error) { return 0, errors.ErrUnsupported }

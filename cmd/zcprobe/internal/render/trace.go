@@ -313,13 +313,14 @@ func tracedFlows(p *text.Printer, flows []ebpf.Flow, how int) {
 	}
 	p.Blank()
 	p.Heading("Who sent it")
-	shown := flows
+	listed, shown := flows, flows
 	if how < Verbose {
-		shown = flows[:min(len(flows), mostFlows)]
+		listed = grouped(flows, mostFlows)
+		shown = listed[:min(len(listed), mostFlows)]
 	}
 	flowTable(p, shown)
-	if n := len(flows) - len(shown); n > 0 {
-		rest := add(flows[len(shown):])
+	if n := len(listed) - len(shown); n > 0 {
+		rest := add(listed[len(shown):])
 		p.Line(2, text.S(fmt.Sprintf("and %d more, of %s, %s copied (-v lists them)", n, quantity.Size(rest.bytes), quantity.Size(rest.copied))))
 	}
 	if how == Verbose {
@@ -422,7 +423,10 @@ func noticed(p *text.Printer, all []ebpf.Completions, how int) {
 			break
 		}
 		s := fmt.Sprintf(": %s of %s", counted(c.Sends, "send"), quantity.Size(c.SentBytes))
-		if c.Completed > 0 {
+		switch {
+		case c.Completed > 0 && c.LatencyMedianNS == 0:
+			s += fmt.Sprintf(", most completed before the call returned, the last after %s", elapsed(c.LatencyMaxNS))
+		case c.Completed > 0:
 			s += fmt.Sprintf(", completions after %s typically, %s at most", elapsed(c.LatencyMedianNS), elapsed(c.LatencyMaxNS))
 		}
 		if c.ReportedCopied > 0 {

@@ -227,3 +227,25 @@ func TestShare(t *testing.T) {
 		}
 	}
 }
+
+// Many connections do not hide by which call most bytes went.
+func TestManyFlows(t *testing.T) {
+	for hosts, want := range map[int]string{1: "10.0.1.1, 30 flows", 20: "20 hosts, 30 flows"} {
+		s := &ebpf.Summary{}
+		for i := range 30 {
+			remote := fmt.Sprintf("10.0.1.%d:%d", 1+i%hosts, 2000+i)
+			s.Flows = append(s.Flows, ebpf.Flow{PID: 7, Comm: "nginx", API: "writev", Protocol: "tcp", Remote: remote, Device: "eth0", Bytes: 240, CopiedBytes: 240})
+			s.Flows = append(s.Flows, ebpf.Flow{PID: 7, Comm: "nginx", API: "sendfile", Protocol: "tcp", Remote: remote, Device: "eth0", Bytes: 1 << 20, ZeroCopiedBytes: 1 << 20})
+		}
+		var b bytes.Buffer
+		p := text.New(&b)
+		tracedFlows(p, s.Flows, Normal)
+		if err := p.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		out := b.String()
+		if strings.Count(out, want) != 2 || !strings.Contains(out, "30 MiB") || strings.Contains(out, "more") {
+			t.Errorf("%d hosts:\n%s", hosts, out)
+		}
+	}
+}
