@@ -58,6 +58,7 @@ func summarize(all observations) []Flow {
 		sockets[s.ID] = s
 	}
 	b := newBook()
+	apis := soleAPIs(all.counts)
 	for _, o := range all.counts {
 		s, ok := sockets[o.socket]
 		if !ok {
@@ -65,6 +66,9 @@ func summarize(all observations) []Flow {
 		}
 		if s.Protocol == "udp" {
 			o.evidence |= seenDatagram
+			if o.api == APIUnknown {
+				o.api = apis[o.socket]
+			}
 		}
 		b.add(o)
 	}
@@ -119,6 +123,24 @@ func disown(accounts map[flowKey]*account) {
 			accounts[unknown].copied += n
 		}
 	}
+}
+
+// soleAPIs returns, by socket, the API by which it was given bytes where that is one
+// alone. Datagrams that leave in no send call, as those do that UDP_CORK held back, are
+// of that one.
+func soleAPIs(counts []observation) map[uint64]API {
+	sole := map[uint64]API{}
+	for _, o := range counts {
+		if o.place != placeSent {
+			continue
+		}
+		if was, ok := sole[o.socket]; ok && was != o.api {
+			sole[o.socket] = APIUnknown
+			continue
+		}
+		sole[o.socket] = o.api
+	}
+	return sole
 }
 
 func sortFlows(flows []Flow) {

@@ -72,6 +72,43 @@ func TestSummarize(t *testing.T) {
 	}
 }
 
+// TestCorked: what leaves in no send call is of the API that gave the socket its bytes,
+// where that is one.
+func TestCorked(t *testing.T) {
+	udp := tcpSocket(1)
+	udp.Protocol = "udp"
+	nic := Device{Index: 2, Name: "nic0"}
+	sent := func(api API) observation {
+		return observation{socket: 1, place: placeSent, api: api, bytes: 800, packets: 2}
+	}
+	queued := observation{socket: 1, device: nic, place: placeQueued, memory: memoryKernel, was: memoryKernel, bytes: 800, packets: 1}
+	door := queued
+	door.place = placeDoor
+	for _, c := range []struct {
+		name   string
+		in     []observation
+		copied uint64
+		causes string
+	}{
+		{"one", []observation{sent(APIZeroCopy), queued, door}, 800, "[checksum-pass udp-corked]"},
+		{"written", []observation{sent(APIWrite), queued, door}, 800, "[api-copy checksum-pass]"},
+		{"two", []observation{sent(APIZeroCopy), sent(APIWrite), queued, door}, 0, "[checksum-pass]"},
+	} {
+		var copied uint64
+		var ids []string
+		for _, f := range summarize(observations{sockets: []Socket{udp}, counts: c.in}) {
+			copied += f.CopiedBytes
+			for _, cause := range f.Causes {
+				ids = append(ids, cause.ID)
+			}
+		}
+		slices.Sort(ids)
+		if copied != c.copied || fmt.Sprint(ids) != c.causes {
+			t.Errorf("%s: %d bytes copied, %v", c.name, copied, ids)
+		}
+	}
+}
+
 // FuzzSummarize adds up anything.
 func FuzzSummarize(f *testing.F) {
 	f.Add(uint8(2), uint8(6), uint8(3), uint8(3), uint32(seenLent), uint64(1000), uint64(0))

@@ -63,6 +63,10 @@ func sendCause(o observation) (id, device string) {
 		return "udp-corked", ""
 	case o.evidence.has(seenULP):
 		return "ulp", ""
+	case o.udp() && !o.evidence.has(seenPartial):
+		// The kernel sums it although it is one packet and the device could: more was to
+		// come when it was begun, or IPsec puts headers before it (__ip_append_data).
+		return "udp-corked", ""
 	}
 	return "", ""
 }

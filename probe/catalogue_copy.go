@@ -127,7 +127,8 @@ var copyUDP = []Cause{{
 	ID: "udp-corked", Kind: KindCopy,
 	Summary: "Datagrams built with MSG_MORE or UDP_CORK are copied",
 	Explanation: "A datagram that may still grow gets no device checksum, and without one __ip_append_data copies " +
-		"the pages. UDP_SEGMENT is the exception.",
+		"the pages. UDP_SEGMENT is the exception. An IPsec policy on the route has the same effect, and looks " +
+		"the same from the socket.",
 	Shows: "Every MSG_ZEROCOPY completion says COPIED.",
 	Remedy: "Gather the parts with one sendmsg and an iovec instead of MSG_MORE or UDP_CORK, or set " +
 		"UDP_SEGMENT.",

@@ -166,6 +166,10 @@ func TestPathKernels(t *testing.T) {
 		f.Outcomes = append([]Outcome{{ID: "sendfile.udp", Steps: []Step{{Op: "sendfile"}}, Seen: seen}}, more...)
 		return f
 	}
+	noSG := func(f *Facts) *Facts {
+		f.Networks[0].Links[0] = nic(2, "eth0", "", "x", "-sg")
+		return f
+	}
 	head := Outcome{ID: testUDPHead, Seen: map[string]int64{"head_bytes": 148}}
 	for _, c := range []struct {
 		name  string
@@ -178,6 +182,8 @@ func TestPathKernels(t *testing.T) {
 		{"pages kept, above the MTU", with(map[string]int64{"page_ref": 1, "equal": 1}), "sendfile udp file", true, "0 1 udp-splice-csum/send"},
 		{"pages kept and summed", with(map[string]int64{"page_ref": 1, "equal": 1, "summed_at_send": 1}), "sendfile udp file", false, "0 1 udp-splice-csum/send"},
 		{"copied", with(map[string]int64{"page_ref": 0, "equal": 1}), "sendfile udp file", false, "1 ? udp-splice-copy/send"},
+		{"copied for want of scatter-gather", noSG(with(map[string]int64{"page_ref": 1, "equal": 1, "summed_at_send": 1})), "sendfile udp file", false,
+			"1 1 no-scatter-gather/send checksum-pass/send"},
 		{"not known", with(nil), "sendfile udp file", false, "? ?"},
 		{"head", with(nil, head), "msg_zerocopy udp memory", false, "0 0 udp-linear-head/send"},
 		{"no head", with(nil), "msg_zerocopy udp memory", false, "0 0"},

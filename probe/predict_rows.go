@@ -354,11 +354,15 @@ func (t transfer) startUDPPages(e *pathEnv, d *departure, w way, over bool) {
 	case sg == nil:
 		d.doubt("could not read whether " + dev.Name + " has scatter-gather")
 	}
+	pass := "udp-splice-csum"
+	if d.linear {
+		pass = "checksum-pass" // what is copied is summed on the way (csum_and_copy_from_iter)
+	}
 	switch {
 	case !d.sum:
-		d.sumInCall("udp-splice-csum", dev, txChecksum(dev, e.v6))
+		d.sumInCall(pass, dev, txChecksum(dev, e.v6))
 	case on(s.alwaysSums):
-		d.summed("udp-splice-csum", AtSend, nil)
+		d.summed(pass, AtSend, nil)
 	case s.alwaysSums == nil:
 		d.doubtPass("could not tell whether this kernel sums what is spliced to UDP")
 	}

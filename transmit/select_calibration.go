@@ -2,10 +2,19 @@ package transmit
 
 import "fmt"
 
-// Calibration is what was measured on this host, in place of the defaults.
+// Calibration is what was measured on this host, in place of the defaults; see
+// [LoadCalibration].
 type Calibration struct {
-	Path       string // what it was measured over: a destination or a device
-	Stale      string // why it holds no more; "" if it does. A stale one is not used.
+	Path     string // what it was measured over: a destination or a device
+	Measured string // when, "" if that is not known
+	Stale    string // why it holds no more; "" if it does. A stale one is not used.
+	Note     string // why another one, that comes before this, is not used
+
+	// LowerBound says that the path of a transfer needs at least the sizes measured,
+	// as those of the laboratory, which maps no memory for a device. They replace a
+	// default only where they are larger.
+	LowerBound bool
+	Disturbed  bool // the machine had other work meanwhile, and intervals are wide
 	Crossovers []Crossover
 }
 
@@ -112,18 +121,40 @@ func findCrossover(cs []Crossover, b Backend, state CacheState) (Crossover, bool
 // crossover returns what decides between b and the way below it, and where that
 // is known from.
 func (o *SelectOptions) crossover(b Backend, state CacheState) (c Crossover, source string) {
-	source = defaultSource
-	if cal := o.Calibration; cal != nil {
-		switch {
-		case cal.Stale != "":
-			source += "; the calibration is stale: " + cal.Stale
-		default:
-			if c, ok := findCrossover(cal.Crossovers, b, state); ok {
-				return c, "calibration of " + cal.Path
-			}
-			source += "; the calibration of " + cal.Path + " says nothing of it"
-		}
-	}
 	c, _ = findCrossover(defaultCrossovers, b, state)
-	return c, source
+	cal := o.Calibration
+	if cal == nil {
+		return c, defaultSource
+	}
+	if cal.Stale != "" {
+		return c, defaultSource + "; the calibration is stale: " + cal.Stale
+	}
+	measured, ok := findCrossover(cal.Crossovers, b, state)
+	switch {
+	case !ok:
+		return c, defaultSource + "; the " + cal.name() + " says nothing of it"
+	case measured.Bytes == Never && measured.LowBytes != Never:
+		return c, defaultSource + "; the " + cal.name() + " could not tell"
+	case !cal.LowerBound:
+		return measured, cal.name()
+	}
+	if measured.Bytes <= c.Bytes {
+		return c, fmt.Sprintf("%s; the %s found %s, and a network card needs at least that", defaultSource, cal.name(), measured)
+	}
+	return measured, cal.name() + ", and a network card needs at least that"
+}
+
+// name says what was measured, where and when.
+func (c *Calibration) name() string {
+	s := "calibration of " + c.Path
+	if c.Measured != "" {
+		s += " on " + c.Measured
+	}
+	if c.Disturbed {
+		s += ", on a busy machine"
+	}
+	if c.Note != "" {
+		s += " (not used: " + c.Note + ")"
+	}
+	return s
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/zcprobe/zcprobe/internal/lab/scenario"
 	"github.com/zcprobe/zcprobe/internal/sys"
 	"github.com/zcprobe/zcprobe/probe"
+	"github.com/zcprobe/zcprobe/transmit"
 )
 
 // app is what commands share: where output goes, and the world as they see it.
@@ -38,7 +39,9 @@ type app struct {
 	bench    func(context.Context, labbench.Options) (*labbench.Report, error)
 	lab      runScenarios
 	now      func() time.Time
-	build    func() (*debug.BuildInfo, bool)
+
+	calibrations func() []string // directories, the one to write to first
+	build        func() (*debug.BuildInfo, bool)
 
 	// The flags of all commands.
 	format  string
@@ -56,7 +59,8 @@ func newApp(stdout, stderr io.Writer, getenv func(string) string) *app {
 		terminal: terminalColumns,
 		collect:  collectHost, open: probe.OpenRecord, save: probe.WriteRecord,
 		tiers: ebpf.Probe, tracer: openTracer, bench: labbench.Run, lab: scenario.Run,
-		now: time.Now, build: debug.ReadBuildInfo,
+		calibrations: func() []string { return transmit.CalibrationDirs(getenv) },
+		now:          time.Now, build: debug.ReadBuildInfo,
 	}
 }
 

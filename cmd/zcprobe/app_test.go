@@ -27,6 +27,7 @@ import (
 	labbench "github.com/zcprobe/zcprobe/internal/lab/bench"
 	"github.com/zcprobe/zcprobe/internal/lab/scenario"
 	"github.com/zcprobe/zcprobe/probe"
+	"github.com/zcprobe/zcprobe/transmit"
 )
 
 // A bench is an app whose world is a test's.
@@ -34,11 +35,12 @@ type bench struct {
 	*app
 	out, err bytes.Buffer
 	env      map[string]string
+	state    string // where calibrations are
 }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{env: map[string]string{"LANG": "C.UTF-8"}}
+	b := &bench{env: map[string]string{"LANG": "C.UTF-8"}, state: filepath.Join(t.TempDir(), "state")}
 	b.fresh()
 	return b
 }
@@ -49,6 +51,7 @@ func (b *bench) fresh() {
 	b.err.Reset()
 	b.app = newApp(&b.out, &b.err, func(name string) string { return b.env[name] })
 	b.app.tiers = func(context.Context) []probe.Tier { return nil }
+	b.app.calibrations = func() []string { return []string{b.state} } // and not this machine's
 	b.app.now = func() time.Time { return time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC) }
 }
 
@@ -355,6 +358,7 @@ func TestSchemasAgreeWithTypes(t *testing.T) {
 		"policy-check.v1": reflect.TypeFor[policyCheckJSON](),
 		"policy-init.v1":  reflect.TypeFor[policyInitJSON](),
 		"recorded.v1":     reflect.TypeFor[recordedJSON](),
+		"calibration.v1":  reflect.TypeFor[transmit.CalibrationFile](),
 		"bench.v1":        reflect.TypeFor[labbench.Report](),
 		"send.v1":         reflect.TypeFor[transfer.Sent](),
 		"recv.v1":         reflect.TypeFor[transfer.Received](),

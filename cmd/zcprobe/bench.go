@@ -13,6 +13,7 @@ import (
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/text"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/transfer"
 	labbench "github.com/zcprobe/zcprobe/internal/lab/bench"
+	"github.com/zcprobe/zcprobe/probe"
 	"github.com/zcprobe/zcprobe/transmit"
 )
 
@@ -21,6 +22,7 @@ type benchOptions struct {
 	svg    string
 	dryRun bool
 	noSave bool
+	path   *probe.PathReport // of --to; nil: not known
 }
 
 func newBenchCmd(a *app) *cobra.Command {
@@ -43,7 +45,12 @@ recv --discard" on another host, over one connection and as any user. It sends a
 fast as the path goes. Nothing is concluded from a peer on this machine, where the
 kernel copies what was lent when it delivers it.
 
---quick takes less than 10 seconds, everything up to three minutes.`,
+--quick takes less than 10 seconds, everything up to three minutes.
+
+What was concluded is kept, for "zcprobe select" and for programs that use package
+transmit: in $XDG_STATE_HOME/zcprobe or ~/.local/state/zcprobe, and root's, which
+all read, in /var/lib/zcprobe. It holds for this kernel and CPU, and with --to for
+the devices of the path, as long as driver, features and MTU stay.`,
 		Example: `  zcprobe bench --quick
   zcprobe bench --quick --svg costs.svg
   zcprobe bench --to 10.0.0.5:9000 --quick
@@ -89,6 +96,7 @@ func runBench(ctx context.Context, a *app, o *benchOptions) error {
 	if err != nil {
 		return benchError(ctx, o, err)
 	}
+	a.keep(r, o)
 	if o.svg != "" {
 		if err := os.WriteFile(o.svg, render.BenchSVG(r), 0o644); err != nil {
 			return as(kindFile, err)
@@ -115,10 +123,33 @@ func (a *app) aim(ctx context.Context, o *benchOptions) error {
 	if err != nil {
 		return err
 	}
+	o.path = c.Path
 	if c.Local != nil && *c.Local {
 		o.Local = "the receiver is on this machine, where the kernel copies lent pages when it delivers them"
 	}
 	return nil
+}
+
+// keep saves what was concluded. That it could not be saved is no reason to keep the
+// answer back, and is part of it.
+func (a *app) keep(r *labbench.Report, o *benchOptions) {
+	f, ok := r.Calibration(transmit.CalibrationKeyFor(o.path), a.now())
+	switch {
+	case o.noSave:
+		r.SavedNote = "not kept, as asked for"
+	case !ok:
+		r.SavedNote = "nothing to keep"
+	case len(o.Sizes) > 0 || len(o.Backends) > 0:
+		r.SavedNote = "not kept: only a part was measured"
+	case o.To != "" && len(f.Key.Devices) == 0:
+		r.SavedNote = "not kept: the devices of the path are not known"
+	default:
+		name, err := labbench.Save(a.calibrations()[0], f)
+		if r.Saved = name; err != nil {
+			r.SavedNote = "not kept: " + err.Error()
+			a.say("zcprobe: " + r.SavedNote)
+		}
+	}
 }
 
 // benchError says what is needed, and what works without.

@@ -12,8 +12,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/selection"
 	"github.com/zcprobe/zcprobe/internal/hosttest"
 	labbench "github.com/zcprobe/zcprobe/internal/lab/bench"
+	"github.com/zcprobe/zcprobe/transmit"
 )
 
 // takeAll is a peer on this machine that takes everything that comes.
@@ -52,8 +54,6 @@ func once(t *testing.T, b *bench, schema string, v any, args ...string) int {
 // Loopback is measured, and nothing is concluded from it or kept.
 func TestBenchOverLoopback(t *testing.T) {
 	b := newBench(t)
-	state := t.TempDir()
-	b.env["XDG_STATE_HOME"] = state
 	svg := filepath.Join(t.TempDir(), "costs.svg")
 	var r labbench.Report
 	to := takeAll(t)
@@ -69,8 +69,8 @@ func TestBenchOverLoopback(t *testing.T) {
 	if picture, err := os.ReadFile(svg); err != nil || !strings.Contains(string(picture), "<svg") {
 		t.Errorf("%q, %v", picture, err)
 	}
-	if left, err := os.ReadDir(state); err != nil || len(left) > 0 {
-		t.Errorf("%v, %v", left, err)
+	if _, err := os.Stat(b.state); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("something was kept: %v", err)
 	}
 }
 
@@ -97,5 +97,106 @@ func TestBenchErrors(t *testing.T) {
 				t.Errorf("%s: %s", e.Kind, e.Error)
 			}
 		})
+	}
+}
+
+// concluded is a report of the laboratory that says that lending memory pays from so
+// many bytes on.
+func concluded(from int64) *labbench.Report {
+	r := &labbench.Report{Schema: labbench.Schema, Path: labbench.PathLab, Quick: true, Conclusive: true, Conclusion: "So be it.", Would: []string{},
+		Results: []labbench.Result{}, Skipped: []labbench.Skipped{}, Disturbances: []string{}}
+	for _, cache := range []transmit.CacheState{transmit.CacheHot, transmit.CacheCold} {
+		r.Crossovers = append(r.Crossovers, labbench.Crossover{Backend: transmit.MsgZerocopy, Against: transmit.Write, Source: transmit.SourceMemory,
+			To: transmit.TCP, Cache: cache, Bytes: &from, LowBytes: &from, HighBytes: &from, Detail: "It is cheaper from here on."})
+	}
+	return r
+}
+
+// What bench keeps is what select goes by, and shows; it is asked not to, and what is
+// of no use is told.
+func TestSelectGoesByTheCalibration(t *testing.T) {
+	b := newBench(t)
+	measure := func(from int64, args ...string) labbench.Report {
+		t.Helper()
+		b.fresh()
+		b.app.bench = func(context.Context, labbench.Options) (*labbench.Report, error) { return concluded(from), nil }
+		var r labbench.Report
+		if code := once(t, b, "bench.v1", &r, append([]string{"bench", "--quick"}, args...)...); code != 0 {
+			t.Fatalf("exit %d: %s", code, &b.err)
+		}
+		return r
+	}
+	choose := func(args ...string) (threshold int64, evidence string) {
+		t.Helper()
+		b.fresh()
+		var r selection.Result
+		if code := once(t, b, "select.v1", &r, append([]string{"select", "--from", "memory"}, args...)...); code != 0 {
+			t.Fatalf("exit %d: %s", code, &b.err)
+		}
+		for _, e := range r.Evidence {
+			if e.Source == "crossover of msg_zerocopy" {
+				evidence = e.Value
+			}
+		}
+		if evidence == "" {
+			t.Fatal("no crossover is in the evidence")
+		}
+		if r.ThresholdBytes == nil {
+			return -1, evidence
+		}
+		return *r.ThresholdBytes, evidence
+	}
+	def := transmit.DefaultCrossover(transmit.MsgZerocopy, transmit.CacheHot)
+	if n, why := choose(); n != def || strings.Contains(why, "calibration") {
+		t.Errorf("without any: %d, %q", n, why)
+	}
+	if r := measure(1<<20, "--no-save"); r.Saved != "" {
+		t.Errorf("saved in %s", r.Saved)
+	}
+	if r := measure(1<<20, "--size", "4K"); r.Saved != "" || !strings.Contains(r.SavedNote, "only a part") {
+		t.Errorf("saved in %q: %s", r.Saved, r.SavedNote)
+	}
+	if n, _ := choose(); n != def {
+		t.Errorf("%d, though nothing was saved", n)
+	}
+	if r := measure(1 << 20); r.Saved != filepath.Join(b.state, "calibration-lab.json") {
+		t.Fatalf("saved in %q: %s", r.Saved, r.SavedNote)
+	}
+	text, err := os.ReadFile(filepath.Join(b.state, "calibration-lab.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosttest.Validate(t, "calibration.v1", text)
+	if n, why := choose(); n != 1<<20 || !strings.Contains(why, "calibration of lab on 2026-11-21T00:00:00Z, and a network card needs at least that") {
+		t.Errorf("%d, %q", n, why)
+	}
+	if n, why := choose("--no-calibration"); n != def || strings.Contains(why, "calibration") {
+		t.Errorf("asked for the defaults: %d, %q", n, why)
+	}
+	measure(1 << 10)
+	if n, why := choose(); n != def || !strings.Contains(why, "found 1024 bytes") {
+		t.Errorf("the laboratory lowered a default: %d, %q", n, why)
+	}
+	if err := os.WriteFile(filepath.Join(b.state, "calibration-lab.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, why := choose(); n != def || !strings.Contains(why, "the calibration is stale") || !strings.Contains(why, "is damaged") {
+		t.Errorf("damaged: %d, %q", n, why)
+	}
+}
+
+// An answer is given even if there is no room to keep it.
+func TestBenchWithoutRoomToKeep(t *testing.T) {
+	b := newBench(t)
+	if err := os.WriteFile(b.state, nil, 0o600); err != nil { // in place of the directory
+		t.Fatal(err)
+	}
+	b.app.bench = func(context.Context, labbench.Options) (*labbench.Report, error) { return concluded(1 << 20), nil }
+	var r labbench.Report
+	if code := once(t, b, "bench.v1", &r, "bench", "--quick"); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	if r.Saved != "" || !strings.Contains(r.SavedNote, "not a directory") || !strings.Contains(b.err.String(), "not kept") {
+		t.Errorf("%q, %q, %q", r.Saved, r.SavedNote, &b.err)
 	}
 }

@@ -26,6 +26,7 @@ type selectOptions struct {
 	immutable  bool
 	reuseFirst bool
 	latency    bool
+	defaults   bool
 }
 
 func newSelectCmd(a *app) *cobra.Command {
@@ -36,6 +37,10 @@ func newSelectCmd(a *app) *cobra.Command {
 		Long: `Says which backend package transmit would take for a transfer, why, and what
 would change it. Without --to the path is not known, and the devices that lead
 out of this host stand in for it.
+
+What "zcprobe bench" measured on this host decides from which size on memory is
+lent, or where it did not the defaults; -v says which. Figures of the laboratory only
+raise a default, since a network card needs at least what they say.
 
 The environment variable ZCPROBE_BACKEND names a backend that is taken wherever
 it works, here and in every program that uses the package.`,
@@ -66,6 +71,7 @@ func (o *selectOptions) flags(cmd *cobra.Command) {
 	fs.Var(&checked[int]{v: &t.Parts, parse: parseCount, name: "N"}, "parts", "pieces of one send, header and trailer included")
 	fs.Var(&checked[int]{v: &t.SegmentBytes, parse: parseSegment, name: "SIZE"}, "segment", "over UDP: the kernel cuts a send into datagrams of this size")
 	fs.Var(&checked[transmit.Backend]{v: &o.force, parse: transmit.ParseBackend, name: "BACKEND"}, "backend", "ask for this one, and see whether it can be had")
+	fs.BoolVar(&o.defaults, "no-calibration", false, "go by the defaults, whatever \"zcprobe bench\" measured here")
 	o.hostFlags(fs)
 	complete := func(flag string, words []string) {
 		cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
@@ -199,12 +205,21 @@ func runSelect(ctx context.Context, a *app, o *selectOptions) error {
 		return as(kindDestination, errors.New(r.Path.Error))
 	}
 	t := o.told()
-	p := transmit.Select(transmit.ConditionsOf(r), t, transmit.SelectOptions{Env: env, Force: o.force})
+	p := transmit.Select(transmit.ConditionsOf(r), t, transmit.SelectOptions{Env: env, Force: o.force, Calibration: a.calibration(o, r.Path)})
 	if n := unreachable(r.Path); n != "" {
 		p.Notes = append([]transmit.Note{{Text: n}}, p.Notes...)
 	}
 	res := selection.Of(t, o.To, p)
 	return a.emit(res, func(p *text.Printer) { render.Select(p, res, a.detail()) })
+}
+
+// calibration returns what was measured on this host; nil if that is nothing, or does
+// not count: a record is of another host, or of another time.
+func (a *app) calibration(o *selectOptions, path *probe.PathReport) *transmit.Calibration {
+	if o.defaults || o.record != "" {
+		return nil
+	}
+	return transmit.LoadCalibration(a.calibrations(), transmit.CalibrationKeyFor(path))
 }
 
 // unreachable says why nothing can be sent to a destination at all, "" if it can.

@@ -5,8 +5,8 @@
 //
 // Every way sends over the same connection, in turns: each once in every round,
 // in an order that changes ([benchpair.Rounds]). One run is as many sends as take a
-// few milliseconds, and lasts until the peer has acknowledged them and the kernel
-// has let go of the memory. The figure is CPU time for each byte; of all rounds the
+// few milliseconds, and lasts until the peer has acknowledged them; that the kernel
+// says of the last ones that it has let go of the memory is waited for outside. The figure is CPU time for each byte; of all rounds the
 // median is told, with an interval of 95 %.
 //
 // Hot sends one buffer, or one piece of a file, again and again. Cold goes through

@@ -31,7 +31,9 @@ func deviceScenarios() []Scenario {
 		}},
 	} {
 		out = append(out, family{f.id, f.summary, f.setUp, lenders(), f.lent}.scenarios()...)
-		out = append(out, family{f.id, f.summary, f.setUp, references(), always(None, referred)}.scenarios()...)
+		// Package transmit sends no references to a peer on this machine where it cannot
+		// be told what that has read (sock_diag).
+		out = append(out, raw(family{f.id, f.summary, f.setUp, references(), always(None, referred)}.scenarios())...)
 		out = append(out, family{f.id, f.summary, f.setUp, []string{"write"}, always(All, apiCopies, "api-copy")}.scenarios()...)
 	}
 	for _, f := range []struct {

@@ -77,3 +77,11 @@ func pathScenarios() []Scenario {
 		slices.Concat(lenders(), references()), always(None, why)}.scenarios()...)
 	return out
 }
+
+// raw makes scenarios send by system calls of the lab's own.
+func raw(all []Scenario) []Scenario {
+	for i := range all {
+		all[i].Traffic.Raw = true
+	}
+	return all
+}

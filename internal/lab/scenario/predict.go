@@ -19,19 +19,19 @@ func asNIC(f *probe.Facts, device string) {
 }
 
 // predicted is what a path's report says of traffic.
-func predicted(r *probe.PathReport, t Traffic) Column {
+func predicted(r *probe.PathReport, t Traffic) (c Column, passesUnknown bool) {
 	if r.Error != "" {
-		return Column{Causes: []string{}, Detail: r.Error}
+		return Column{Causes: []string{}, Detail: r.Error}, true
 	}
 	row, ok := rowOf(r.APIs, t, r.MTU)
 	if !ok {
-		return Column{Causes: []string{}, Detail: fmt.Sprintf("the path's report has no row for %v", t)}
+		return Column{Causes: []string{}, Detail: fmt.Sprintf("the path's report has no row for %v", t)}, true
 	}
 	var causes []string
 	for _, c := range row.Causes {
 		causes = append(causes, c.ID)
 	}
-	c := Column{Causes: named(causes), Detail: row.Detail}
+	c = Column{Causes: named(causes), Detail: row.Detail}
 	switch {
 	case row.Copies == nil || row.Supported != nil && !*row.Supported:
 	case *row.Copies > 0:
@@ -39,7 +39,7 @@ func predicted(r *probe.PathReport, t Traffic) Column {
 	default:
 		c.CopiedBytes = new(uint64)
 	}
-	return c
+	return c, row.ChecksumPasses == nil
 }
 
 // rowOf finds the row of a report that traffic is like: of the same API, and of the

@@ -19,8 +19,13 @@ func (tr *transfer) raw(c net.Conn, t Traffic, s *source) error {
 			}
 			tr.reported.CopiedBytes = new(uint64)
 		}
+		call, end, err := tr.caller(t, s)
+		if err != nil {
+			return err
+		}
+		defer end()
 		for range t.Count {
-			n, err := tr.call(fd, t, s)
+			n, err := whole(fd, t.Size, call)
 			tr.sent += uint64(n)
 			if err != nil {
 				return err
@@ -30,22 +35,65 @@ func (tr *transfer) raw(c net.Conn, t Traffic, s *source) error {
 	})
 }
 
-// call makes one send, of the whole of it.
-func (tr *transfer) call(fd int, t Traffic, s *source) (done int, err error) {
-	end := time.Now().Add(patience)
-	for off := int64(0); done < t.Size; {
-		var n int
-		switch t.API {
-		case "sendfile":
-			n, err = sys.Sendfile(fd, int(s.file.Fd()), &off, t.Size-done)
-		case "msg_zerocopy":
-			n, err = sys.Send(fd, s.memory[done:], sys.MsgZerocopy|sys.MsgDontwait|sys.MsgNosignal)
+// A caller sends what is left of a send behind done bytes, and says how much of it
+// the kernel took.
+type caller func(fd, done int) (int, error)
+
+// caller returns the system call of an API, and what ends its use.
+func (tr *transfer) caller(t Traffic, s *source) (call caller, end func(), err error) {
+	none := func() {}
+	switch t.API {
+	case "msg_zerocopy":
+		return func(fd, done int) (int, error) {
+			n, err := sys.Send(fd, s.memory[done:], sys.MsgZerocopy|sys.MsgDontwait|sys.MsgNosignal)
 			if err == nil {
 				err = tr.completion(fd, n)
 			}
-		default:
-			return done, fmt.Errorf("%s by system calls: %w", t.API, errors.ErrUnsupported)
+			return n, err
+		}, none, nil
+	case "sendfile":
+		return func(fd, done int) (int, error) {
+			off := int64(done)
+			return sys.Sendfile(fd, int(s.file.Fd()), &off, t.Size-done)
+		}, none, nil
+	case "splice", "vmsplice":
+		pipe, err := sys.Pipe()
+		if err != nil {
+			return nil, none, err
 		}
+		end = func() { _, _ = sys.Close(pipe[0]), sys.Close(pipe[1]) } // nothing is left in it
+		return throughPipe(pipe, t, s), end, nil
+	}
+	return nil, none, fmt.Errorf("%s by system calls: %w", t.API, errors.ErrUnsupported)
+}
+
+// throughPipe fills a pipe with references, and empties it into the socket.
+func throughPipe(pipe [2]int, t Traffic, s *source) caller {
+	held := 0
+	return func(fd, done int) (int, error) {
+		if held == 0 {
+			var err error
+			if t.API == "splice" {
+				off := int64(done)
+				held, err = sys.Splice(int(s.file.Fd()), &off, pipe[1], t.Size-done, 0)
+			} else {
+				held, err = sys.Vmsplice(pipe[1], [][]byte{s.memory[done:]}, 0)
+			}
+			if err != nil {
+				return 0, err
+			}
+		}
+		n, err := sys.Splice(pipe[0], nil, fd, held, 0)
+		held -= max(n, 0)
+		return n, err
+	}
+}
+
+// whole makes one send, of size bytes.
+func whole(fd, size int, call caller) (done int, err error) {
+	for end := time.Now().Add(patience); done < size; {
+		n, err := call(fd, done)
+		n = max(n, 0)
 		switch {
 		case errors.Is(err, syscall.EAGAIN) && time.Now().Before(end):
 			if _, err := sys.Poll(fd, sys.PollOut, int(time.Second.Milliseconds())); err != nil && !errors.Is(err, syscall.EINTR) {
@@ -55,7 +103,7 @@ func (tr *transfer) call(fd int, t Traffic, s *source) (done int, err error) {
 		case err != nil:
 			return done + n, err
 		case n == 0:
-			return done, fmt.Errorf("%s took nothing: %w", t.API, syscall.EIO)
+			return done, fmt.Errorf("the kernel took nothing: %w", syscall.EIO)
 		}
 		done += n
 	}

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -225,14 +224,15 @@ func (r *runner) one(ctx context.Context, p *place, s *Scenario, facts *probe.Fa
 	if stop := context.Cause(ctx); stop != nil {
 		return Result{}, errors.Join(stop, closing())
 	}
-	if why := tr.refusal(); why != "" {
-		return unrun(s, r.kernel, probe.Skipped, why), closing()
+	if status, why := tr.otherWay(); why != "" {
+		return unrun(s, r.kernel, status, why), closing()
 	}
 	if err != nil {
 		status, why := lacking(err)
 		return unrun(s, r.kernel, status, why), closing()
 	}
-	w := Witness{Sent: tr.sent, Reported: tr.reported, Predicted: predicted(probe.JudgePath(facts, probe.Options{To: p.to.String()}), s.Traffic)}
+	w := Witness{Sent: tr.sent, Reported: tr.reported}
+	w.Predicted, w.PassesUnknown = predicted(probe.JudgePath(facts, probe.Options{To: p.to.String()}), s.Traffic)
 	w.Reported.Causes = []string{}
 	if w.Reported.CopiedBytes == nil {
 		w.Reported.Detail = "this API has no completions"
@@ -250,20 +250,24 @@ func (r *runner) one(ctx context.Context, p *place, s *Scenario, facts *probe.Fa
 	if lost > 0 {
 		out.Findings = append(out.Findings, Finding{LayerEBPF, Unknown, fmt.Sprintf("The tracer lost %d events.", lost)})
 	}
-	for _, d := range tr.refused {
-		out.Findings = append(out.Findings, Finding{LayerTransmit, Explained, "The sender went another way: " + d.Error() + "."})
-	}
 	out.Status, out.Reason = status(out.Findings)
 	return out, nil
 }
 
-// refusal says what the kernel lacks that the sender was asked to use, or "".
-func (tr *transfer) refusal() string {
-	i := slices.IndexFunc(tr.refused, func(d *transmit.Downgrade) bool { return d.Err != nil && sys.Unsupported(d.Err) })
-	if i < 0 {
-		return ""
+// otherWay says why what was sent is not what the scenario is about, or "": the
+// kernel lacks something, or package transmit knows better.
+func (tr *transfer) otherWay() (probe.CheckStatus, string) {
+	if tr.other == 0 {
+		return "", ""
 	}
-	return tr.refused[i].Error()
+	var said []string
+	for _, d := range tr.refused {
+		if d.Err != nil && sys.Unsupported(d.Err) {
+			return probe.Skipped, d.Error()
+		}
+		said = append(said, d.Error())
+	}
+	return probe.Unknown, fmt.Sprintf("%d of %d bytes were sent another way: %s", tr.other, tr.sent, strings.Join(said, "; "))
 }
 
 // Bounds of waiting for what is under way, on this machine, to be accounted for.

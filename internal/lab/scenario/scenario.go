@@ -45,7 +45,7 @@ type Traffic struct {
 	Segment int // UDP_SEGMENT: bytes of one datagram of a send; 0: each send is one
 	Cork    int // UDP_CORK: sends that make one datagram; 0: none
 
-	// Raw makes sendfile and msg_zerocopy by system calls of the lab's own. Package
+	// Raw makes msg_zerocopy, sendfile, splice and vmsplice by system calls of the lab's own. Package
 	// transmit does not do what the kernel is known to do wrongly, or in vain.
 	Raw bool
 }

@@ -23,8 +23,8 @@ type transfer struct {
 	local    netip.AddrPort
 	sent     uint64 // that the kernel took
 	reported Column
-	refused  []*transmit.Downgrade // what the sender could not do as it was asked
-	plain    uint64                // bytes that it copied instead
+	refused  []*transmit.Downgrade // what the sender did not do as it was asked
+	other    uint64                // bytes that went another way than they should
 }
 
 // patience is how long one transfer may take.
@@ -117,6 +117,9 @@ func (tr *transfer) library(ctx context.Context, c net.Conn, s *transmit.Sender,
 		if err != nil {
 			return err
 		}
+		if done.Backend() != transmit.Backend(t.API) {
+			tr.other += uint64(done.Bytes())
+		}
 		open = append(open, done)
 		if t.Cork > 0 && (i+1)%t.Cork != 0 {
 			continue
@@ -174,7 +177,7 @@ func (tr *transfer) take(ctx context.Context, open []transmit.Completion) error 
 		if err != nil {
 			return fmt.Errorf("wait for a completion: %w", err)
 		}
-		tr.plain += uint64(r.PlainBytes)
+		tr.other += uint64(r.PlainBytes)
 		if tr.reported.CopiedBytes == nil {
 			tr.reported.CopiedBytes = new(uint64)
 		}
