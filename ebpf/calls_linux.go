@@ -26,13 +26,13 @@ type callHooks struct {
 
 // hookCalls loads the programs, and says what became of each hook. None looks at
 // calls yet.
-func hookCalls(o Options, hooks []Hook) (*callHooks, error) {
+func hookCalls(k *kernel, o Options, hooks []Hook) (*callHooks, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lift RLIMIT_MEMLOCK: %w", translate(err))
 	}
-	kernel, err := btf.LoadKernelSpec()
+	types, err := k.types()
 	if err != nil {
-		return nil, fmt.Errorf("type information of the kernel: %w", translate(err))
+		return nil, err
 	}
 	spec, err := loadCalls()
 	if err != nil {
@@ -40,13 +40,13 @@ func hookCalls(o Options, hooks []Hook) (*callHooks, error) {
 	}
 	h := &callHooks{}
 	var typedef *btf.Typedef
-	if kernel.TypeByName("btf_trace_"+hookCompletion, &typedef) != nil {
+	if types.TypeByName("btf_trace_"+hookCompletion, &typedef) != nil {
 		delete(spec.Programs, hookCompletion)
 	}
-	if err := setCalls(spec, kernel, o); err != nil {
+	if err := setCalls(spec, types, o); err != nil {
 		return nil, err
 	}
-	if h.loaded, err = ebpf.NewCollection(spec); err != nil {
+	if h.loaded, err = k.load(spec, nil); err != nil {
 		return nil, fmt.Errorf("load programs: %w", translate(err))
 	}
 	if err := h.attach(o, hooks); err != nil {
