@@ -99,7 +99,8 @@ func addrPort(family uint16, raw [16]uint8, port uint16) netip.AddrPort {
 func (a *attachment) readCounters(devices map[deviceKey]Device, all *observations) error {
 	var key traceCounterKey
 	var value traceCounter
-	where := map[int]uint64{} // by number of the observation
+	where := map[int]uint64{}                               // by number of the observation
+	all.counts = make([]observation, 0, 4*len(all.sockets)) // what most sockets have
 	entries := a.objects.Counters.Iterate()
 	for entries.Next(&key, &value) {
 		if key.Where != 0 {

@@ -73,7 +73,7 @@ func (t *Tracer) Summary() (*Summary, error) {
 		Schema: Schema, Type: "summary", Tier: t.tier, Exact: true, SampleEvery: 1,
 		DurationNS: time.Since(t.start).Nanoseconds(), Advice: []Advice{},
 	}
-	s.judge(all, t.hooks)
+	s.judge(&all, t.hooks)
 	t.calls.add(s, all)
 	return s, nil
 }

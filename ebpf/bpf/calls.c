@@ -482,7 +482,7 @@ int each_socket(struct each_file *ctx)
 		return 0;
 	struct party p = {};
 	classify(&p, file);
-	if (p.kind != PARTY_TCP && p.kind != PARTY_UDP)
+	if ((p.kind != PARTY_TCP && p.kind != PARTY_UDP) || !tells(p.sk))
 		return 0;
 	u32 at = 0;
 	struct socket_now *now = map_lookup(&room, &at);

@@ -33,7 +33,7 @@ INLINE void note_base(struct sock *sk, u32 tgid, const char *comm)
 
 // settle_account counts what a socket has accepted up to now, and adopts it if it
 // was never met.
-INLINE struct socket_state *settle_account(u64 key, struct packet *room, u32 tgid)
+INLINE struct socket_state *settle_account(u64 key, u32 tgid)
 {
 	struct sock *sk = (void *)key;
 	struct socket_state *s = map_lookup(&sockets, &key);
@@ -41,7 +41,7 @@ INLINE struct socket_state *settle_account(u64 key, struct packet *room, u32 tgi
 		struct base *base = map_lookup(&bases, &key);
 		if (!window || !base || base->seq == write_seq_of(sk))
 			return NULL;
-		return adopt(key, room, tgid);
+		return adopt(key, 1, tgid);
 	}
 	if (s->facts.protocol != IPPROTO_TCP || s->facts.flags & SOCKET_SHUT)
 		return NULL;
@@ -68,7 +68,7 @@ int inet_sock_set_state(u64 *args)
 	if (!p)
 		return 0;
 	u32 tgid = get_current_pid_tgid() >> 32;
-	struct socket_state *s = settle_account(number_of(p, sk), p, tgid);
+	struct socket_state *s = settle_account(number_of(p, sk), tgid);
 	if (!s)
 		return 0;
 	s->facts.flags |= SOCKET_SHUT;
@@ -101,9 +101,8 @@ int known_files(struct bpf_iter__task_file *ctx)
 INLINE int settle_key(struct bpf_iter__bpf_map_elem *ctx)
 {
 	u64 *key = ctx->key;
-	struct packet *p = room(1);
-	if (key && p)
-		settle_account(*key, p, 0);
+	if (key)
+		settle_account(*key, 0);
 	return 0;
 }
 

@@ -318,11 +318,13 @@ INLINE void meet(struct socket_state *s, u64 sk)
 }
 
 // make_state makes the state of a socket that is met for the first time; tgid is the
-// process that has it, and it is counted from where on, unless that is from now on.
-GLOBAL int make_state(u64 key, struct packet *room, u32 tgid, u32 counted, u32 from)
+// process that has it, and it is counted from where on, unless that is from now on. It
+// is made in the room that the program has, see room.
+GLOBAL int make_state(u64 key, u32 slot, u32 tgid, u32 counted, u32 from)
 {
 	struct sock *sk = (void *)key;
-	if (!room)
+	struct packet *p = map_lookup(&scratch, &slot);
+	if (!p)
 		return 0;
 	u16 family = READ(sk, __sk_common.skc_family);
 	struct base *base = NULL;
@@ -332,7 +334,7 @@ GLOBAL int make_state(u64 key, struct packet *room, u32 tgid, u32 counted, u32 f
 		tgid = base->tgid;
 	if ((family != AF_INET && family != AF_INET6) || !wanted_process(tgid))
 		return 0;
-	struct socket_state *s = &room->fresh;
+	struct socket_state *s = &p->fresh;
 	__builtin_memset(&s->facts, 0, sizeof(s->facts));
 	// Of the runs only the first is ever written here: what was sent before.
 	s->asked.at[0] = s->seen.at[0] = (struct run){};
@@ -367,15 +369,15 @@ GLOBAL int make_state(u64 key, struct packet *room, u32 tgid, u32 counted, u32 f
 	return 0;
 }
 
-INLINE struct socket_state *adopt(u64 key, struct packet *room, u32 tgid)
+INLINE struct socket_state *adopt(u64 key, u32 slot, u32 tgid)
 {
-	make_state(key, room, tgid, 0, 0);
+	make_state(key, slot, tgid, 0, 0);
 	return map_lookup(&sockets, &key);
 }
 
 
 // sender returns the state of a socket that the current task sends on.
-INLINE struct socket_state *sender(u64 key, struct packet *room)
+INLINE struct socket_state *sender(u64 key, u32 slot)
 {
 	struct socket_state *s = map_lookup(&sockets, &key);
 	// Nothing tells of the end of a UDP socket but its successor.
@@ -384,6 +386,6 @@ INLINE struct socket_state *sender(u64 key, struct packet *room)
 		s = NULL;
 	}
 	if (!s)
-		s = adopt(key, room, get_current_pid_tgid() >> 32);
+		s = adopt(key, slot, get_current_pid_tgid() >> 32);
 	return s;
 }

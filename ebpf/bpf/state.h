@@ -356,6 +356,8 @@ volatile const u32 call_ends; // there is a hook where each send call ends
 // between even ones, the first is 0, nothing is missed but at their edges.
 volatile u32 window;
 
+// room is where a program works: 0 that of packets, which may come at any time on
+// top of 1, that of sends.
 INLINE struct packet *room(u32 slot)
 {
 	struct packet *p = map_lookup(&scratch, &slot);
@@ -404,10 +406,12 @@ INLINE u32 keep_stack(void *ctx)
 // them: those that are GLOBAL it looks at once, and what is behind a call of one,
 // once. And much goes into each load of a pointer to a type of the kernel's, for
 // which it looks in all of them: READ spares that where it is seldom run.
-GLOBAL int count(struct counter_key *key, u64 bytes, u64 lent)
+GLOBAL int count(struct counter_key *of, u64 bytes, u64 lent)
 {
-	if (!key)
+	if (!of)
 		return 0;
+	// Before Linux 6.2 what a GLOBAL function is given is no key to it.
+	struct counter_key on_stack = *of, *key = &on_stack;
 	struct counter *c = map_lookup(&counters, key);
 	if (!c) {
 		struct counter zero = {};

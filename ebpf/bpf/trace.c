@@ -207,7 +207,7 @@ INLINE void part_calls(struct socket_state *s, u64 sk, u8 api)
 // send_sock looks who is sending on a TCP socket on kernels without a hook for
 // that, from what comes next: its first packet, or the end of the call. What was
 // accepted by then and not been counted is from where on it begins.
-INLINE struct socket_state *send_sock(u64 key, struct packet *p, u32 from)
+INLINE struct socket_state *send_sock(u64 key, u32 slot, u32 from)
 {
 	struct sock *sk = (void *)key;
 	struct socket_state *s = map_lookup(&sockets, &key);
@@ -216,7 +216,7 @@ INLINE struct socket_state *send_sock(u64 key, struct packet *p, u32 from)
 	if (!s) {
 		if (only_processes && !call.sure) // the current process may be anyone
 			return NULL;
-		make_state(key, p, get_current_pid_tgid() >> 32, 1, from);
+		make_state(key, slot, get_current_pid_tgid() >> 32, 1, from);
 		s = map_lookup(&sockets, &key);
 		if (!s)
 			return NULL;
@@ -242,7 +242,7 @@ int tcp_sendmsg_locked(u64 *args)
 	if (!p)
 		return 0;
 	u64 key = number_of(p, sk);
-	struct socket_state *s = sender(key, p);
+	struct socket_state *s = sender(key, 1);
 	if (!s)
 		return 0;
 	u64 caller = get_current_pid_tgid();
@@ -287,10 +287,10 @@ int sock_send_length(u64 *args)
 	u64 key = number_of(p, sk);
 	if (no_sends && sk->sk_protocol == IPPROTO_TCP) {
 		if (sent > 0)
-			send_sock(key, p, write_seq_of(sk) - sent);
+			send_sock(key, 1, write_seq_of(sk) - sent);
 		return 0;
 	}
-	struct socket_state *s = sender(key, p);
+	struct socket_state *s = sender(key, 1);
 	if (!s)
 		return 0;
 	s->caller = 0;
@@ -381,7 +381,7 @@ int net_dev_queue(u64 *args)
 	u64 key = number_of(p, sk);
 	u32 none = 0, *edge = &none;
 	if (protocol == IPPROTO_UDP) {
-		s = sender(key, p);
+		s = sender(key, 0);
 		if (!s)
 			return 0;
 		struct call call;
@@ -402,7 +402,7 @@ int net_dev_queue(u64 *args)
 			count_sent(s, KIND_SENT, call.api, p->payload);
 	} else {
 		if (no_sends)
-			s = send_sock(key, p, p->seq);
+			s = send_sock(key, 0, p->seq);
 		else
 			s = map_lookup(&sockets, &key);
 		if (!s)
