@@ -211,7 +211,8 @@ type tracePacket struct {
 	Protocol  uint8
 	Kind      uint8
 	Inner     uint8
-	Unused    [2]uint8
+	Whole     uint8
+	Unused    uint8
 	_         [4]byte
 	Frag      [32]struct {
 		_      structs.HostLayout

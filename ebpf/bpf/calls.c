@@ -277,6 +277,17 @@ INLINE void lent(u32 number, struct party *to, const struct message *m, s64 resu
 	map_update(&sends, &key, &value, BPF_ANY);
 }
 
+// sent_header notes when the last small send was. To find the last one again costs
+// much less than to put it into the map anew.
+INLINE void sent_header(u64 sk, u64 now)
+{
+	u64 *at = map_lookup(&headers, &sk);
+	if (at)
+		*at = now;
+	else
+		map_update(&headers, &sk, &now, BPF_ANY);
+}
+
 INLINE void wrote(u32 number, struct party *to, const struct message *m, s64 result)
 {
 	if (m->flags & MSG_ZEROCOPY) {
@@ -289,8 +300,8 @@ INLINE void wrote(u32 number, struct party *to, const struct message *m, s64 res
 	if (to->kind == PARTY_TCP) {
 		u64 sk = (u64)to->sk, now = ktime_get_ns();
 		if (result <= HEADER_MOST && !(m->flags & MSG_MORE) && !(naglings_of(to->sk) & (TCP_NAGLE_OFF | TCP_NAGLE_CORK)))
-			map_update(&headers, &sk, &now, BPF_ANY);
-		else
+			sent_header(sk, now);
+		else if (map_lookup(&headers, &sk))
 			map_delete(&headers, &sk);
 	}
 	loop(to, number, m, result);

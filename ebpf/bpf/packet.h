@@ -206,9 +206,13 @@ GLOBAL u32 parse(struct packet *p)
 	}
 	if (flags & SKBFL_SHARED_FRAG)
 		p->flags |= PACKET_SHARED;
-	if (p->frags > MAX_FRAGS)
+	u32 n = p->frags;
+	if (n > MAX_FRAGS) {
 		LOSE(frags);
-	probe_read_kernel(p->frag, MAX_FRAGS * sizeof(p->frag[0]), &shared->frags);
+		n = MAX_FRAGS;
+	}
+	HIDE(n);
+	probe_read_kernel(p->frag, n % FRAG_ROOM * sizeof(p->frag[0]), &shared->frags);
 	return 1;
 }
 

@@ -68,7 +68,7 @@ int inet_sock_set_state(u64 *args)
 	if (!p)
 		return 0;
 	u32 tgid = get_current_pid_tgid() >> 32;
-	struct socket_state *s = settle_account(number_of(p, sk), tgid);
+	struct socket_state *s = settle_account(first_argument(args), tgid);
 	if (!s)
 		return 0;
 	s->facts.flags |= SOCKET_SHUT;

@@ -206,7 +206,7 @@ struct packet {
 	u32 stack;			   // see counter_key
 	u8 headers[40], shared[64];	   // as they are in memory
 	u8 flags, frags, gso, protocol;
-	u8 kind, inner, unused[2];
+	u8 kind, inner, whole, unused;
 	struct frag frag[FRAG_ROOM];
 	struct piece piece;
 	struct socket_state fresh;
@@ -366,8 +366,17 @@ INLINE struct packet *room(u32 slot)
 	return p;
 }
 
-// number_of returns a pointer as a number, which is what GLOBAL functions take. To
-// the verifier, what comes from the memory of a map is one.
+// first_argument returns that of a tracepoint as a number, which is what GLOBAL
+// functions take of a pointer.
+INLINE u64 first_argument(u64 *args)
+{
+	u64 number = 0;
+	probe_read_kernel(&number, sizeof(number), args);
+	return number;
+}
+
+// number_of returns any pointer as a number, where nothing else can run on this CPU
+// meanwhile: with packets. To the verifier what comes from a map is a number.
 INLINE u64 number_of(struct packet *p, const void *pointer)
 {
 	p->pointer = (u64)pointer;
@@ -401,6 +410,8 @@ INLINE u32 keep_stack(void *ctx)
 	return id + 1;
 }
 
+static const struct counter nothing; // not on the stack, of which there is little
+
 // The time that the verifier takes is most of what a tracer takes to start. Much of
 // it goes into functions that it has to look at again for each way that leads to
 // them: those that are GLOBAL it looks at once, and what is behind a call of one,
@@ -414,8 +425,7 @@ GLOBAL int count(struct counter_key *of, u64 bytes, u64 lent)
 	struct counter_key on_stack = *of, *key = &on_stack;
 	struct counter *c = map_lookup(&counters, key);
 	if (!c) {
-		struct counter zero = {};
-		map_update(&counters, key, &zero, BPF_NOEXIST);
+		map_update(&counters, key, &nothing, BPF_NOEXIST);
 		c = map_lookup(&counters, key);
 		if (!c) {
 			LOSE(counters);

@@ -94,7 +94,7 @@ GLOBAL int count_part(struct packet *p, struct socket_state *s, u32 i)
 			return 0;
 		u32 at = i - 1;
 		HIDE(at);
-		n = p->frag[at % FRAG_ROOM].len;
+		n = p->whole ? p->left : p->frag[at % FRAG_ROOM].len;
 		class = n ? frag_class(p, at) : 0;
 	}
 	if (n > p->left)
@@ -161,8 +161,11 @@ GLOBAL u32 walk(struct packet *p, struct socket_state *s, u32 kind, u32 *edge)
 		if (kind != KIND_QUEUED && (s32)(end - s->queued) > 0)
 			return 0; // it was not seen when it was queued
 	}
+	// Fragments that are all lent, by one call or by calls alike, are one part.
+	struct runs *runs = kind == KIND_QUEUED ? &s->asked : &s->seen;
+	p->whole = p->flags & PACKET_PURE && find_run(runs, p->from) == runs->last;
 	for (u32 i = 0; i <= MAX_FRAGS; i++) {
-		if (i > p->frags)
+		if (i > p->frags || !p->left)
 			break;
 		count_part(p, s, i);
 	}
@@ -241,7 +244,7 @@ int tcp_sendmsg_locked(u64 *args)
 	struct packet *p = room(1);
 	if (!p)
 		return 0;
-	u64 key = number_of(p, sk);
+	u64 key = first_argument(args);
 	struct socket_state *s = sender(key, 1);
 	if (!s)
 		return 0;
@@ -284,7 +287,7 @@ int sock_send_length(u64 *args)
 	struct packet *p = room(1);
 	if (!p)
 		return 0;
-	u64 key = number_of(p, sk);
+	u64 key = first_argument(args);
 	if (no_sends && sk->sk_protocol == IPPROTO_TCP) {
 		if (sent > 0)
 			send_sock(key, 1, write_seq_of(sk) - sent);
