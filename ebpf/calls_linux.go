@@ -198,7 +198,7 @@ func (h *callHooks) uncounted() (n uint64, err error) {
 
 // sockets reads the sockets of the processes looked at, as they are now: those that
 // may lend memory, have something to tell their owner, or may send to paths whose
-// MTU is probed.
+// MTU is probed, and at least one of each process and network namespace.
 func (h *callHooks) sockets() ([]socketNow, error) {
 	r, err := h.each.Open()
 	if err != nil {

@@ -471,6 +471,7 @@ int sched_process_fork(u64 *ctx)
 
 struct bpf_iter_meta {
 	void *seq;
+	u64 session_id;
 } CORE;
 
 // struct bpf_iter__task_file: its places are part of the interface.
@@ -493,16 +494,22 @@ int each_socket(struct each_file *ctx)
 		return 0;
 	struct party p = {};
 	classify(&p, file);
-	if ((p.kind != PARTY_TCP && p.kind != PARTY_UDP) || !tells(p.sk))
+	if (p.kind != PARTY_TCP && p.kind != PARTY_UDP)
 		return 0;
 	u32 at = 0;
 	struct socket_now *now = map_lookup(&room, &at);
 	if (!now)
 		return 0;
+	// Of plain sockets the first stands for all that follow.
+	u64 session = ctx->meta->session_id;
+	if (!tells(p.sk) && now->session == session && now->tgid == tgid && now->netns == netns_of(p.sk))
+		return 0;
 	__builtin_memset(now, 0, sizeof(*now));
 	now->tgid = tgid;
 	now->fd = (u32)ctx->fd;
 	describe_now(now, &p, task);
-	seq_write(ctx->meta->seq, now, sizeof(*now));
+	now->session = session;
+	if (seq_write(ctx->meta->seq, now, sizeof(*now)))
+		now->session = 0; // there was no room, and it comes again
 	return 0;
 }

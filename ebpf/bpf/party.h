@@ -285,6 +285,12 @@ INLINE bool tells(struct sock *sk)
 	return lends(sk) || READ((struct sock___now *)sk, sk_error_queue.qlen) || READ(net, ipv4.sysctl_tcp_mtu_probing);
 }
 
+INLINE u32 netns_of(struct sock *sk)
+{
+	struct net *net = READ(sk, __sk_common.skc_net.net);
+	return READ(net, ns.inum);
+}
+
 INLINE void describe_now(struct socket_now *now, const struct party *p, struct task_struct *task)
 {
 	struct sock *sk = p->sk;
