@@ -212,7 +212,7 @@ func configure(spec *ebpf.CollectionSpec, kernel *btf.Spec, o Options) error {
 	if o.Sockets > 0 {
 		spec.Maps["sockets"].MaxEntries = uint32(o.Sockets)
 		spec.Maps["closed"].MaxEntries = uint32(o.Sockets)
-		spec.Maps["counters"].MaxEntries = 4 * uint32(o.Sockets)
+		spec.Maps["counters"].MaxEntries = 8 * uint32(o.Sockets)
 	}
 	return nil
 }

@@ -466,6 +466,8 @@ int sched_process_fork(u64 *ctx)
 	u32 parent = get_current_pid_tgid() >> 32, tgid = child->tgid;
 	if (map_lookup(&processes, &parent))
 		map_update(&processes, &tgid, &tgid, BPF_ANY);
+	else // the id was that of one who has ended
+		map_delete(&processes, &tgid);
 	return 0;
 }
 

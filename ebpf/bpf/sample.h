@@ -72,7 +72,7 @@ int inet_sock_set_state(u64 *args)
 	if (!s)
 		return 0;
 	s->facts.flags |= SOCKET_SHUT;
-	if (is != TCP_CLOSE) // which a peer's reset makes in anyone's context
+	if (is != TCP_CLOSE || !READ(sk, sk_err)) // a peer's reset, and a timeout, come in anyone's context
 		own(s);
 	return 0;
 }

@@ -207,6 +207,8 @@ INLINE void describe(struct socket_state *s, struct sock *sk)
 	s->facts.protocol = READ(sk, sk_protocol);
 	s->facts.type = READ(sk, sk_type);
 	s->facts.local_port = READ(sk, __sk_common.skc_num);
+	if (!s->facts.local_port) // it was given back, as the socket is closed
+		s->facts.local_port = __builtin_bswap16(READ((struct inet_sock *)sk, inet_sport));
 	s->facts.remote_port = __builtin_bswap16(READ(sk, __sk_common.skc_dport));
 	if (s->facts.family == AF_INET6) {
 		probe_read_kernel(s->facts.local, 16, &sk->__sk_common.skc_v6_rcv_saddr);

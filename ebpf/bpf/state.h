@@ -248,7 +248,7 @@ struct {
 // gigabytes.
 struct {
 	MAP_SIZE(type, BPF_MAP_TYPE_HASH);
-	MAP_SIZE(max_entries, 262144);
+	MAP_SIZE(max_entries, 1048576);
 	MAP_SIZE(map_flags, BPF_F_NO_PREALLOC);
 	MAP_TYPE(key, struct counter_key);
 	MAP_TYPE(value, struct counter);

@@ -520,7 +520,11 @@ int sched_process_fork(u64 *args)
 {
 	struct task_struct *child = (void *)args[1];
 	u32 parent = get_current_pid_tgid() >> 32, tgid = child->tgid;
-	if (only_processes && map_lookup(&processes, &parent))
+	if (!only_processes)
+		return 0;
+	if (map_lookup(&processes, &parent))
 		map_update(&processes, &tgid, &parent, BPF_ANY);
+	else // the id was that of one who has ended
+		map_delete(&processes, &tgid);
 	return 0;
 }
