@@ -48,10 +48,11 @@ func (o observation) udp() bool { return o.evidence.has(seenDatagram) }
 // the bit.
 const seenDatagram evidence = 1 << 31
 
-// summarize judges what a trace has seen.
-func summarize(all observations) []Flow {
+// summarize judges what a trace has seen. It takes the counts out of it: there may
+// be many, and nobody needs them after.
+func summarize(all *observations) []Flow {
 	if all.facts != nil {
-		return summarizeFacts(all)
+		return summarizeFacts(*all)
 	}
 	sockets := make(map[uint64]Socket, len(all.sockets))
 	for _, s := range all.sockets {
@@ -76,6 +77,7 @@ func summarize(all observations) []Flow {
 		disown(b.whole)
 		disown(b.sample)
 	}
+	all.counts = nil
 	var flows []Flow
 	if all.sampled.windows > 0 {
 		flows = b.extrapolate(sockets, all.sampled)

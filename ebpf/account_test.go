@@ -52,7 +52,7 @@ func TestSummarize(t *testing.T) {
 		{"of another socket", []observation{sent, {socket: 2, place: placeDoor, api: APIZeroCopy, memory: memoryUser, bytes: 9}}, "0 0 1000 []"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			flows := summarize(observations{sockets: []Socket{tcpSocket(1)}, counts: c.in})
+			flows := summarize(&observations{sockets: []Socket{tcpSocket(1)}, counts: c.in})
 			if len(flows) != 1 {
 				t.Fatalf("%+v", flows)
 			}
@@ -114,7 +114,7 @@ func FuzzSummarize(f *testing.F) {
 	f.Add(uint8(2), uint8(6), uint8(3), uint8(3), uint32(seenLent), uint64(1000), uint64(0))
 	f.Add(uint8(4), uint8(6), uint8(2), uint8(3), uint32(seenLent|metSocket), uint64(1<<63), uint64(1<<63))
 	f.Fuzz(func(t *testing.T, where, api, m, was uint8, e uint32, bytes, lent uint64) {
-		flows := summarize(observations{sockets: []Socket{tcpSocket(1)}, counts: []observation{
+		flows := summarize(&observations{sockets: []Socket{tcpSocket(1)}, counts: []observation{
 			{socket: 1, place: placeSent, api: API(api), bytes: 1000},
 			{socket: 1, place: placeDoor, api: API(api), memory: memoryUser, was: memoryUser, bytes: 800},
 			{socket: 1, place: place(where), api: API(api), memory: memory(m), was: memory(was), evidence: evidence(e), bytes: bytes, lent: lent},
@@ -138,7 +138,7 @@ func TestStrays(t *testing.T) {
 		},
 	}
 	var s Summary
-	s.judge(all, nil)
+	s.judge(&all, nil)
 	if len(s.Flows) != 1 || s.Flows[0].API != "write" || len(s.Causes) != 0 || !slices.ContainsFunc(s.Incomplete, func(text string) bool {
 		return strings.Contains(text, "payload of 1 sockets came to a device")
 	}) {
@@ -168,7 +168,7 @@ func TestUnseenOfMany(t *testing.T) {
 			}
 		}
 		var bytes, copied, apart uint64
-		for _, f := range summarize(all) {
+		for _, f := range summarize(&all) {
 			bytes, copied = bytes+f.Bytes, copied+f.CopiedBytes
 			if f.Inode > 104 {
 				apart += f.Bytes
@@ -198,7 +198,7 @@ func TestForeign(t *testing.T) {
 			{socket: 1, place: placeDoor, api: APISendfile, memory: memoryCache, was: memoryCache, bytes: 1000, packets: 1, evidence: sourceCache},
 		}}
 		got := map[string][3]uint64{}
-		for _, f := range summarize(all) {
+		for _, f := range summarize(&all) {
 			got[f.API] = [3]uint64{f.Bytes, f.ZeroCopiedBytes, f.CopiedBytes}
 		}
 		want := map[string][3]uint64{"sendfile": {1300, 1000, 300}}

@@ -1,7 +1,7 @@
 package ebpf
 
 import (
-	"bytes"
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -26,13 +26,13 @@ type callHooks struct {
 
 // hookCalls loads the programs, and says what became of each hook. None looks at
 // calls yet.
-func hookCalls(o Options, hooks []Hook) (*callHooks, error) {
+func hookCalls(k *kernel, o Options, hooks []Hook) (*callHooks, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lift RLIMIT_MEMLOCK: %w", translate(err))
 	}
-	kernel, err := btf.LoadKernelSpec()
+	types, err := k.types()
 	if err != nil {
-		return nil, fmt.Errorf("type information of the kernel: %w", translate(err))
+		return nil, err
 	}
 	spec, err := loadCalls()
 	if err != nil {
@@ -40,13 +40,13 @@ func hookCalls(o Options, hooks []Hook) (*callHooks, error) {
 	}
 	h := &callHooks{}
 	var typedef *btf.Typedef
-	if kernel.TypeByName("btf_trace_"+hookCompletion, &typedef) != nil {
+	if types.TypeByName("btf_trace_"+hookCompletion, &typedef) != nil {
 		delete(spec.Programs, hookCompletion)
 	}
-	if err := setCalls(spec, kernel, o); err != nil {
+	if err := setCalls(spec, types, o); err != nil {
 		return nil, err
 	}
-	if h.loaded, err = ebpf.NewCollection(spec); err != nil {
+	if h.loaded, err = k.load(spec, nil); err != nil {
 		return nil, fmt.Errorf("load programs: %w", translate(err))
 	}
 	if err := h.attach(o, hooks); err != nil {
@@ -196,23 +196,26 @@ func (h *callHooks) uncounted() (n uint64, err error) {
 	return n, nil
 }
 
-// sockets reads the sockets of the processes looked at, as they are now.
+// sockets reads the sockets of the processes looked at, as they are now: those that
+// may lend memory, have something to tell their owner, or may send to paths whose
+// MTU is probed, and at least one of each process and network namespace.
 func (h *callHooks) sockets() ([]socketNow, error) {
 	r, err := h.each.Open()
 	if err != nil {
 		return nil, fmt.Errorf("read sockets: %w", translate(err))
 	}
 	defer r.Close()
-	raw, err := io.ReadAll(r)
-	if err != nil {
-		return nil, fmt.Errorf("read sockets: %w", err)
-	}
 	var s callsSocketNow
-	size := binary.Size(s)
-	out := make([]socketNow, 0, len(raw)/size)
+	var out []socketNow
 	seen := map[uint64]bool{}
-	for ; len(raw) >= size; raw = raw[size:] {
-		if err := binary.Read(bytes.NewReader(raw[:size]), binary.NativeEndian, &s); err != nil {
+	raw, all := make([]byte, binary.Size(s)), bufio.NewReaderSize(r, 64<<10)
+	for {
+		if _, err := io.ReadFull(all, raw); errors.Is(err, io.EOF) {
+			return out, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("read sockets: %w", err)
+		}
+		if _, err := binary.Decode(raw, binary.NativeEndian, &s); err != nil {
 			return nil, fmt.Errorf("read sockets: %w", err)
 		}
 		if seen[s.Sk] { // by another descriptor
@@ -221,7 +224,6 @@ func (h *callHooks) sockets() ([]socketNow, error) {
 		seen[s.Sk] = true
 		out = append(out, socketNowOf(&s))
 	}
-	return out, nil
 }
 
 func socketNowOf(s *callsSocketNow) socketNow {

@@ -125,6 +125,7 @@ type callsSocketNow struct {
 	Sk         uint64
 	Inode      uint64
 	Cgroup     uint64
+	Session    uint64
 	Sent       uint64
 	Acked      uint64
 	Tgid       uint32

@@ -34,7 +34,7 @@ type capability struct {
 	id    string
 	typed bool   // it takes the types of the kernel
 	what  string // it attaches to
-	try   func(*btf.Spec) error
+	try   func(*kernel) error
 }
 
 // Probe tries each way to attach to the kernel with a program that reads kernel
@@ -43,9 +43,10 @@ type capability struct {
 // perf_event. Where privileges are missing they are denied, and say which.
 //
 // It takes some milliseconds, or some tens of them where the machine is slow.
-func Probe(ctx context.Context) []probe.Tier {
+func Probe(ctx context.Context) []probe.Tier { return tryAll(ctx, newKernel()) }
+
+func tryAll(ctx context.Context, k *kernel) []probe.Tier {
 	var out []probe.Tier
-	kernel, noTypes := btf.LoadKernelSpec()
 	for _, c := range []capability{
 		{"fentry", true, "the entry of kernel functions", tryFentry},
 		{"kprobe", false, "kernel functions, by breakpoints", tryKprobe},
@@ -59,17 +60,19 @@ func Probe(ctx context.Context) []probe.Tier {
 			out = append(out, probe.Tier{ID: c.id, Status: probe.UnknownFeature, Detail: "not tried: " + err.Error()})
 			continue
 		}
-		out = append(out, c.answer(c.attempt(kernel, noTypes)))
+		out = append(out, c.answer(c.attempt(k)))
 	}
 	return privileged(out)
 }
 
 // attempt tries it, if the kernel has the types that it takes.
-func (c capability) attempt(kernel *btf.Spec, noTypes error) error {
-	if c.typed && noTypes != nil {
-		return fmt.Errorf("type information of the kernel: %w", noTypes)
+func (c capability) attempt(k *kernel) error {
+	if c.typed {
+		if _, err := k.cache.Kernel(); err != nil {
+			return fmt.Errorf("type information of the kernel: %w", err)
+		}
 	}
-	return c.try(kernel)
+	return c.try(k)
 }
 
 // privileged corrects what looks like a lack of privileges and is none: kernels
@@ -149,7 +152,7 @@ func lockdown() string {
 
 // attach loads a program that reads eight bytes by a pointer to nowhere, which
 // the kernel survives, and attaches it.
-func attach(spec ebpf.ProgramSpec, kernel *btf.Spec, to func(*ebpf.Program) (link.Link, error)) (err error) {
+func attach(spec ebpf.ProgramSpec, k *kernel, to func(*ebpf.Program) (link.Link, error)) (err error) {
 	spec.Name, spec.License = "zcprobe_try", "GPL"
 	spec.Instructions = asm.Instructions{
 		asm.Mov.Reg(asm.R1, asm.RFP),
@@ -160,12 +163,14 @@ func attach(spec ebpf.ProgramSpec, kernel *btf.Spec, to func(*ebpf.Program) (lin
 		asm.Mov.Imm(asm.R0, 0),
 		asm.Return(),
 	}
-	p, err := ebpf.NewProgramWithOptions(&spec, ebpf.ProgramOptions{LogDisabled: true, KernelTypes: kernel})
+	// A collection, since only those take types that have been read.
+	c, err := ebpf.NewCollectionWithOptions(&ebpf.CollectionSpec{Programs: map[string]*ebpf.ProgramSpec{spec.Name: &spec}},
+		ebpf.CollectionOptions{Cache: k.cache, Programs: ebpf.ProgramOptions{LogDisabled: true}})
 	if err != nil {
 		return fmt.Errorf("load: %w", err)
 	}
-	defer func() { err = errors.Join(err, p.Close()) }()
-	l, err := to(p)
+	defer c.Close()
+	l, err := to(c.Programs[spec.Name])
 	if err != nil {
 		return fmt.Errorf("attach: %w", err)
 	}
@@ -173,48 +178,48 @@ func attach(spec ebpf.ProgramSpec, kernel *btf.Spec, to func(*ebpf.Program) (lin
 }
 
 // attachTyped is for programs that are loaded for one place, by its type.
-func attachTyped(kernel *btf.Spec, to string, how ebpf.AttachType) error {
-	return attach(ebpf.ProgramSpec{Type: ebpf.Tracing, AttachType: how, AttachTo: to}, kernel, func(p *ebpf.Program) (link.Link, error) {
+func attachTyped(k *kernel, to string, how ebpf.AttachType) error {
+	return attach(ebpf.ProgramSpec{Type: ebpf.Tracing, AttachType: how, AttachTo: to}, k, func(p *ebpf.Program) (link.Link, error) {
 		return link.AttachTracing(link.TracingOptions{Program: p, AttachType: how})
 	})
 }
 
-func tryFentry(kernel *btf.Spec) error {
-	return attachTyped(kernel, quietFunction, ebpf.AttachTraceFEntry)
+func tryFentry(k *kernel) error {
+	return attachTyped(k, quietFunction, ebpf.AttachTraceFEntry)
 }
 
-func tryTypedTracepoint(kernel *btf.Spec) error {
-	return attachTyped(kernel, quietTracepoint, ebpf.AttachTraceRawTp)
+func tryTypedTracepoint(k *kernel) error {
+	return attachTyped(k, quietTracepoint, ebpf.AttachTraceRawTp)
 }
 
 // errNoKprobes is what kernels since 4.17 mean by having no such kind of event.
 var errNoKprobes = fmt.Errorf("no kprobe events: %w", errors.ErrUnsupported)
 
-func tryKprobe(*btf.Spec) error {
+func tryKprobe(k *kernel) error {
 	if _, err := os.Stat("/sys/bus/event_source/devices/kprobe/type"); errors.Is(err, fs.ErrNotExist) {
 		return errNoKprobes
 	}
-	return attach(ebpf.ProgramSpec{Type: ebpf.Kprobe}, nil, func(p *ebpf.Program) (link.Link, error) {
+	return attach(ebpf.ProgramSpec{Type: ebpf.Kprobe}, k, func(p *ebpf.Program) (link.Link, error) {
 		return link.Kprobe(quietFunction, p, nil)
 	})
 }
 
-func tryKprobeMulti(*btf.Spec) error {
-	return attach(ebpf.ProgramSpec{Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti}, nil, func(p *ebpf.Program) (link.Link, error) {
+func tryKprobeMulti(k *kernel) error {
+	return attach(ebpf.ProgramSpec{Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti}, k, func(p *ebpf.Program) (link.Link, error) {
 		return link.KprobeMulti(p, link.KprobeMultiOptions{Symbols: []string{quietFunction}})
 	})
 }
 
-func tryRawTracepoint(*btf.Spec) error {
-	return attach(ebpf.ProgramSpec{Type: ebpf.RawTracepoint}, nil, func(p *ebpf.Program) (link.Link, error) {
+func tryRawTracepoint(k *kernel) error {
+	return attach(ebpf.ProgramSpec{Type: ebpf.RawTracepoint}, k, func(p *ebpf.Program) (link.Link, error) {
 		return link.AttachRawTracepoint(link.RawTracepointOptions{Name: quietTracepoint, Program: p})
 	})
 }
 
 var errNoTracefs = errors.New("tracefs is not mounted")
 
-func tryTracepoint(*btf.Spec) error {
-	return attach(ebpf.ProgramSpec{Type: ebpf.TracePoint}, nil, func(p *ebpf.Program) (link.Link, error) {
+func tryTracepoint(k *kernel) error {
+	return attach(ebpf.ProgramSpec{Type: ebpf.TracePoint}, k, func(p *ebpf.Program) (link.Link, error) {
 		l, err := link.Tracepoint("sched", quietTracepoint, p, nil)
 		if err != nil && !mounted() {
 			err = fmt.Errorf("%w: %w", errNoTracefs, err)
@@ -234,8 +239,8 @@ func mounted() bool {
 	return false
 }
 
-func tryPerfEvent(*btf.Spec) error {
-	return attach(ebpf.ProgramSpec{Type: ebpf.PerfEvent}, nil, func(p *ebpf.Program) (link.Link, error) {
+func tryPerfEvent(k *kernel) error {
+	return attach(ebpf.ProgramSpec{Type: ebpf.PerfEvent}, k, func(p *ebpf.Program) (link.Link, error) {
 		event, err := openClock()
 		if err != nil {
 			return nil, err

@@ -6,8 +6,8 @@ import (
 )
 
 // openers start the tiers, and say of each hook what became of it.
-func openers() map[Tier]func(Options) (eye, []Hook, error) {
-	return map[Tier]func(Options) (eye, []Hook, error){
+func openers() map[Tier]func(*kernel, Options) (eye, []Hook, error) {
+	return map[Tier]func(*kernel, Options) (eye, []Hook, error){
 		TierFentry:     openFentry,
 		TierKprobe:     openKprobe,
 		TierTracepoint: openTracepoints,
@@ -16,7 +16,7 @@ func openers() map[Tier]func(Options) (eye, []Hook, error) {
 }
 
 // choose starts the tier that is asked for, or the first that can be had.
-func choose(o Options) (in eye, hooks []Hook, tier Tier, refused []Refusal, err error) {
+func choose(k *kernel, o Options) (in eye, hooks []Hook, tier Tier, refused []Refusal, err error) {
 	tiers := Tiers()
 	if o.Tier != "" {
 		tiers = []Tier{o.Tier}
@@ -26,7 +26,7 @@ func choose(o Options) (in eye, hooks []Hook, tier Tier, refused []Refusal, err 
 		if start == nil {
 			return nil, nil, tier, nil, fmt.Errorf("tier %s: %w", tier, errors.ErrUnsupported)
 		}
-		if in, hooks, err = start(o); err == nil {
+		if in, hooks, err = start(k, o); err == nil {
 			return in, hooks, tier, refused, nil
 		}
 		refused = append(refused, Refusal{tier, explain(err)})

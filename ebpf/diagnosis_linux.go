@@ -51,7 +51,7 @@ type tapsSeen struct {
 
 // diagnose starts a diagnosis. That it cannot be made is no error of the tracer,
 // but said in each summary.
-func diagnose(o Options, tier Tier) *diagnosis {
+func diagnose(k *kernel, o Options, tier Tier) *diagnosis {
 	ctx, stop := context.WithCancel(context.Background())
 	d := &diagnosis{options: o, tier: tier, stop: stop, done: make(chan struct{}), taps: map[uint32]tapsSeen{}, built: map[int]string{}, paths: map[string]*probe.PathReport{}}
 	if tier == TierNone {
@@ -60,7 +60,7 @@ func diagnose(o Options, tier Tier) *diagnosis {
 	}
 	var err error
 	d.seen = diagnosisHooks(tier, o)
-	if d.hooks, err = hookCalls(o, d.seen); err != nil {
+	if d.hooks, err = hookCalls(k, o, d.seen); err != nil {
 		for i := range d.seen {
 			d.seen[i].Attached, d.seen[i].Err = false, err
 		}

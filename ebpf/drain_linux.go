@@ -99,7 +99,8 @@ func addrPort(family uint16, raw [16]uint8, port uint16) netip.AddrPort {
 func (a *attachment) readCounters(devices map[deviceKey]Device, all *observations) error {
 	var key traceCounterKey
 	var value traceCounter
-	where := map[int]uint64{} // by number of the observation
+	where := map[int]uint64{}                               // by number of the observation
+	all.counts = make([]observation, 0, 4*len(all.sockets)) // what most sockets have
 	entries := a.objects.Counters.Iterate()
 	for entries.Next(&key, &value) {
 		if key.Where != 0 {
@@ -115,12 +116,31 @@ func (a *attachment) readCounters(devices map[deviceKey]Device, all *observation
 	if err := readErr("counters", entries); err != nil {
 		return err
 	}
-	names, err := functionsAt(slices.Collect(maps.Values(where)))
-	if err != nil {
+	if err := a.learn(slices.Collect(maps.Values(where))); err != nil {
 		return err
 	}
 	for i, at := range where {
-		all.counts[i].where = names[at]
+		all.counts[i].where = a.names[at]
+	}
+	return nil
+}
+
+// learn names the functions at addresses that were not met before: that takes
+// reading all symbols of the kernel.
+func (a *attachment) learn(addresses []uint64) error {
+	unknown := slices.DeleteFunc(addresses, func(at uint64) bool {
+		_, known := a.names[at]
+		return known
+	})
+	names, err := functionsAt(unknown)
+	if err != nil {
+		return err
+	}
+	if a.names == nil {
+		a.names = map[uint64]string{}
+	}
+	for _, at := range unknown {
+		a.names[at] = names[at]
 	}
 	return nil
 }

@@ -25,44 +25,44 @@ type functionTracer struct {
 	doubts doubts
 }
 
-func openFentry(o Options) (eye, []Hook, error) {
-	return openFunctions(TierFentry, o, loadFentry, tryFentry)
+func openFentry(k *kernel, o Options) (eye, []Hook, error) {
+	return openFunctions(k, TierFentry, o, loadFentry, tryFentry)
 }
 
-func openKprobe(o Options) (eye, []Hook, error) {
-	return openFunctions(TierKprobe, o, loadKprobe, tryKprobe)
+func openKprobe(k *kernel, o Options) (eye, []Hook, error) {
+	return openFunctions(k, TierKprobe, o, loadKprobe, tryKprobe)
 }
 
 // openFunctions attaches to the functions that this kernel has.
-func openFunctions(tier Tier, o Options, load func() (*ebpf.CollectionSpec, error), try func(*btf.Spec) error) (eye, []Hook, error) {
+func openFunctions(k *kernel, tier Tier, o Options, load func() (*ebpf.CollectionSpec, error), try func(*kernel) error) (eye, []Hook, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, nil, fmt.Errorf("lift RLIMIT_MEMLOCK: %w", translate(err))
 	}
-	kernel, err := btf.LoadKernelSpec()
+	types, err := k.types()
 	if err != nil {
-		return nil, nil, fmt.Errorf("type information of the kernel: %w", translate(err))
+		return nil, nil, err
 	}
-	if err := try(kernel); err != nil { // cheaper than all of them
-		return nil, nil, refusal(tier, kernel, err)
+	if err := try(k); err != nil { // cheaper than all of them
+		return nil, nil, refusal(tier, k, err)
 	}
 	spec, err := load()
 	if err != nil {
 		return nil, nil, fmt.Errorf("programs: %w", err)
 	}
 	t := &functionTracer{tier: tier, stacks: o.Stacks}
-	there, err := locate()
+	there, err := k.places()
 	if err != nil {
 		return nil, nil, err
 	}
-	list := resolveFunctions(tier, kernel, there, o)
-	if err := configureFunctions(spec, kernel, there, o); err != nil {
+	list := resolveFunctions(tier, types, there, o)
+	if err := configureFunctions(spec, types, there, o); err != nil {
 		return nil, nil, err
 	}
-	multi := tier == TierKprobe && tryKprobeMulti(kernel) == nil
-	if err := t.load(spec, kernel, list, multi); err != nil {
+	multi := tier == TierKprobe && tryKprobeMulti(k) == nil
+	if err := t.load(spec, k, list, multi); err != nil {
 		return nil, nil, errors.Join(err, t.close())
 	}
-	if err := t.loadAgain(list, func(spec *ebpf.CollectionSpec) error { return configureFunctions(spec, kernel, there, o) }); err != nil {
+	if err := t.loadAgain(k, list, func(spec *ebpf.CollectionSpec) error { return configureFunctions(spec, types, there, o) }); err != nil {
 		return nil, nil, errors.Join(err, t.close())
 	}
 	for _, pid := range o.Processes {
@@ -77,11 +77,11 @@ func openFunctions(tier Tier, o Options, load func() (*ebpf.CollectionSpec, erro
 }
 
 // refusal explains why a tier cannot be had.
-func refusal(tier Tier, kernel *btf.Spec, err error) error {
+func refusal(tier Tier, k *kernel, err error) error {
 	switch {
 	case lockdown() == "confidentiality":
 		return fmt.Errorf("the kernel is locked down (confidentiality): no program may read its memory: %w: %w", fs.ErrPermission, err)
-	case tier == TierFentry && errors.Is(err, fs.ErrPermission) && tryTypedTracepoint(kernel) == nil:
+	case tier == TierFentry && errors.Is(err, fs.ErrPermission) && tryTypedTracepoint(k) == nil:
 		// It is not that this process may not.
 		return fmt.Errorf("the kernel refuses programs at the entry of functions, as kernels do without direct calls from ftrace (%v): %w", err, errors.ErrUnsupported)
 	}
@@ -139,7 +139,7 @@ func moduleLoaded(name string) bool {
 
 // load loads the programs. One that the kernel does not take is left out, and its
 // hook says why.
-func (t *functionTracer) load(spec *ebpf.CollectionSpec, kernel *btf.Spec, list []function, multi bool) error {
+func (t *functionTracer) load(spec *ebpf.CollectionSpec, k *kernel, list []function, multi bool) error {
 	for _, f := range list {
 		if f.Err != nil {
 			delete(spec.Programs, f.Name)
@@ -148,7 +148,7 @@ func (t *functionTracer) load(spec *ebpf.CollectionSpec, kernel *btf.Spec, list 
 		}
 	}
 	for {
-		loaded, err := ebpf.NewCollection(spec)
+		loaded, err := k.load(spec, nil)
 		if err == nil {
 			t.loaded = loaded
 			return nil
@@ -160,7 +160,7 @@ func (t *functionTracer) load(spec *ebpf.CollectionSpec, kernel *btf.Spec, list 
 			}
 		}
 		if bad < 0 {
-			return fmt.Errorf("load programs: %w", refusal(t.tier, kernel, err))
+			return fmt.Errorf("load programs: %w", refusal(t.tier, k, err))
 		}
 		list[bad].Err = fmt.Errorf("load: %w", untyped(err))
 		list[bad].refused = true
@@ -170,7 +170,7 @@ func (t *functionTracer) load(spec *ebpf.CollectionSpec, kernel *btf.Spec, list 
 
 // loadAgain loads programs for breakpoints in functions of modules that the tier
 // cannot have otherwise: before Linux 5.11 there is no type information of modules.
-func (t *functionTracer) loadAgain(list []function, configure func(*ebpf.CollectionSpec) error) error {
+func (t *functionTracer) loadAgain(k *kernel, list []function, configure func(*ebpf.CollectionSpec) error) error {
 	for i := range list {
 		f := &list[i]
 		if t.tier != TierFentry || f.module == "" || !f.refused {
@@ -186,7 +186,7 @@ func (t *functionTracer) loadAgain(list []function, configure func(*ebpf.Collect
 		maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return name != f.Name })
 		shared := maps.Clone(t.loaded.Maps)
 		maps.DeleteFunc(shared, func(name string, _ *ebpf.Map) bool { return strings.HasPrefix(name, ".") }) // its settings
-		with, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
+		with, err := k.load(spec, shared)
 		if err != nil {
 			continue // the hook says what the tier lacks
 		}

@@ -73,12 +73,12 @@ func nameFunctions(addresses []uint64) (map[uint64]string, error) {
 		return names, nil
 	}
 	nearest := make([]symbol, len(at)) // of each: the last that begins after the one before
-	_, err := symbols(func(name []byte, start uint64) bool {
+	err := symbols(func(name []byte, start uint64) bool {
 		i, _ := slices.BinarySearch(at, start)
 		if i < len(at) && start >= nearest[i].address && start != 0 {
 			nearest[i] = symbol{start, string(plainName(name))}
 		}
-		return false
+		return true
 	})
 	if err != nil {
 		return nil, err

@@ -193,7 +193,11 @@ func FuzzSymbols(f *testing.F) {
 	f.Add([]byte("ffffffff816c8ea0 t anon_pipe_buf_release\nffffffff81e64d90 t validate_xmit_skb.isra.0\n"))
 	f.Add([]byte("0000000000000000 T x\t[veth]\n"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		all, hidden, err := readSymbols(bytes.NewReader(raw), func([]byte, uint64) bool { return true })
+		var all []symbol
+		hidden, err := readSymbols(bytes.NewReader(raw), func(name []byte, address uint64) bool {
+			all = append(all, symbol{address, string(name)})
+			return true
+		})
 		if err != nil {
 			return
 		}

@@ -18,6 +18,8 @@ type attachment struct {
 	hooks   []Hook
 	links   [leaving + 1][]link.Link // by the phase of their hooks
 
+	names map[uint64]string // of functions, by addresses in them
+
 	window *ebpf.Variable
 	watch  *watch // nil: everything is looked at
 }
@@ -43,8 +45,8 @@ func (a *attachment) detach(p phase) error {
 	return errors.Join(errs...)
 }
 
-func openTracepoints(o Options) (eye, []Hook, error) {
-	a, err := attachTracepoints(o)
+func openTracepoints(k *kernel, o Options) (eye, []Hook, error) {
+	a, err := attachTracepoints(k, o)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -52,27 +54,27 @@ func openTracepoints(o Options) (eye, []Hook, error) {
 }
 
 // attachTracepoints loads the programs of the tier and attaches them.
-func attachTracepoints(o Options) (*attachment, error) {
+func attachTracepoints(k *kernel, o Options) (*attachment, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lift RLIMIT_MEMLOCK: %w", translate(err))
 	}
-	kernel, err := btf.LoadKernelSpec()
+	types, err := k.types()
 	if err != nil {
-		return nil, fmt.Errorf("type information of the kernel: %w", translate(err))
+		return nil, err
 	}
 	spec, err := loadTrace()
 	if err != nil {
 		return nil, fmt.Errorf("programs: %w", err)
 	}
 	// Programs of the tier look at the system call that sends. Linux 5.15.
-	if _, err := enumValue(kernel, "bpf_func_id", "BPF_FUNC_task_pt_regs"); err != nil {
+	if _, err := enumValue(types, "bpf_func_id", "BPF_FUNC_task_pt_regs"); err != nil {
 		return nil, fmt.Errorf("the kernel does not show programs the system call of a task: %w", err)
 	}
-	a := &attachment{hooks: resolve(kernel, spec, o)}
-	if err := configure(spec, kernel, o); err != nil {
+	a := &attachment{hooks: resolve(types, spec, o)}
+	if err := configure(spec, types, o); err != nil {
 		return nil, err
 	}
-	if a.loaded, err = ebpf.NewCollection(spec); err != nil {
+	if a.loaded, err = k.load(spec, nil); err != nil {
 		return nil, fmt.Errorf("load programs: %w", translate(err))
 	}
 	if err := a.loaded.Assign(&a.objects); err != nil {
@@ -210,7 +212,7 @@ func configure(spec *ebpf.CollectionSpec, kernel *btf.Spec, o Options) error {
 	if o.Sockets > 0 {
 		spec.Maps["sockets"].MaxEntries = uint32(o.Sockets)
 		spec.Maps["closed"].MaxEntries = uint32(o.Sockets)
-		spec.Maps["counters"].MaxEntries = 4 * uint32(o.Sockets)
+		spec.Maps["counters"].MaxEntries = 8 * uint32(o.Sockets)
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ type sentSocket struct {
 	sent   uint64
 }
 
-func openNone(o Options) (eye, []Hook, error) {
+func openNone(_ *kernel, o Options) (eye, []Hook, error) {
 	n := &withoutBPF{
 		options: o, stop: make(chan struct{}), done: make(chan struct{}),
 		sockets: map[uint64]*sentSocket{}, asked: map[uint64]zeroCopyOption{}, gaps: map[string]bool{},

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cilium/ebpf/btf"
-
 	"github.com/zcprobe/zcprobe/internal/sys"
 	"github.com/zcprobe/zcprobe/probe"
 )
@@ -17,7 +15,8 @@ import (
 // NewPlan says what a trace with these options would do, and attaches nothing but
 // the programs of [Probe], for a moment.
 func NewPlan(ctx context.Context, o Options) (*Plan, error) {
-	p := &Plan{Tier: o.Tier, Tiers: Probe(ctx), Needs: needs()}
+	k := newKernel()
+	p := &Plan{Tier: o.Tier, Tiers: tryAll(ctx, k), Needs: needs()}
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("plan a trace: %w", err)
 	}
@@ -25,7 +24,7 @@ func NewPlan(ctx context.Context, o Options) (*Plan, error) {
 		p.Tier = p.best()
 	}
 	p.Err = p.cannot(p.Tier)
-	hooks, err := wouldAttach(p.Tier, o)
+	hooks, err := wouldAttach(k, p.Tier, o)
 	if err != nil {
 		return nil, fmt.Errorf("plan a trace: tier %s: %w", p.Tier, err)
 	}
@@ -54,15 +53,11 @@ func (p *Plan) cannot(tier Tier) error {
 }
 
 // wouldAttach resolves the hooks of a tier against this kernel.
-func wouldAttach(tier Tier, o Options) ([]Hook, error) {
+func wouldAttach(k *kernel, tier Tier, o Options) ([]Hook, error) {
 	if tier == TierNone {
 		return nil, nil
 	}
-	kernel, err := btf.LoadKernelSpec()
-	if err != nil {
-		return nil, fmt.Errorf("type information of the kernel: %w", translate(err))
-	}
-	hooks, err := resolved(tier, kernel, o)
+	hooks, err := resolved(k, tier, o)
 	if err != nil {
 		return nil, err
 	}
@@ -75,20 +70,24 @@ func wouldAttach(tier Tier, o Options) ([]Hook, error) {
 	return hooks, nil
 }
 
-func resolved(tier Tier, kernel *btf.Spec, o Options) ([]Hook, error) {
+func resolved(k *kernel, tier Tier, o Options) ([]Hook, error) {
+	types, err := k.types()
+	if err != nil {
+		return nil, err
+	}
 	if tier == TierTracepoint {
 		spec, err := loadTrace()
 		if err != nil {
 			return nil, fmt.Errorf("programs: %w", err)
 		}
-		return resolve(kernel, spec, o), nil
+		return resolve(types, spec, o), nil
 	}
-	there, err := locate()
+	there, err := k.places()
 	if err != nil {
 		return nil, err
 	}
 	var hooks []Hook
-	for _, f := range resolveFunctions(tier, kernel, there, o) {
+	for _, f := range resolveFunctions(tier, types, there, o) {
 		hooks = append(hooks, f.Hook)
 	}
 	return hooks, nil

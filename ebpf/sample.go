@@ -55,14 +55,15 @@ func peersOf(s Socket) []peer {
 // extrapolate takes what was seen of a socket for the rest of it, too. Of sockets
 // of which nothing was seen, it takes what was seen of others of the same process
 // and service: where those differ it says so of all of them together, and of no
-// single one. What has no such sample is unknown.
+// single one. What has no such sample is unknown. The book is empty then: of many
+// thousand sockets it is large.
 func (b *book) extrapolate(sockets map[uint64]Socket, of sampling) []Flow {
 	ids := map[uint64]bool{}
 	samples := map[uint64]map[API]*account{}
 	pools := map[peer]map[API]*account{}
 	for key, a := range b.sample {
 		ids[key.socket] = true
-		join(samples, key.socket, key.api, a)
+		put(samples, key, a)
 		for _, p := range peersOf(sockets[key.socket]) {
 			join(pools, p, key.api, a)
 		}
@@ -70,11 +71,12 @@ func (b *book) extrapolate(sockets map[uint64]Socket, of sampling) []Flow {
 	whole := map[uint64]map[API]*account{}
 	for key, a := range b.whole {
 		ids[key.socket] = true
-		join(whole, key.socket, key.api, a)
+		put(whole, key, a)
 	}
 	for id := range b.unseen {
 		ids[id] = true
 	}
+	b.sample, b.whole = nil, nil
 	mixed := mixedPools(samples, pools, sockets)
 	together := map[peer]*group{}
 	var flows []Flow
@@ -95,6 +97,8 @@ func (b *book) extrapolate(sockets map[uint64]Socket, of sampling) []Flow {
 			}
 		}
 		flows = append(flows, t.flows(s)...)
+		delete(whole, id)
+		delete(samples, id)
 	}
 	for p, g := range together {
 		flows = append(flows, take{unseen: g.unseen, model: pools[p]}.flows(g.socket(p))...)
@@ -154,7 +158,14 @@ func mixedPools(samples map[uint64]map[API]*account, pools map[peer]map[API]*acc
 	return mixed
 }
 
-func join[K comparable](into map[K]map[API]*account, key K, api API, a *account) {
+func put(into map[uint64]map[API]*account, key flowKey, a *account) {
+	if into[key.socket] == nil {
+		into[key.socket] = map[API]*account{}
+	}
+	into[key.socket][key.api] = a
+}
+
+func join(into map[peer]map[API]*account, key peer, api API, a *account) {
 	if into[key] == nil {
 		into[key] = map[API]*account{}
 	}

@@ -94,7 +94,7 @@ type CauseTotal struct {
 }
 
 // judge fills in what the observations amount to.
-func (s *Summary) judge(all observations, hooks []Hook) {
+func (s *Summary) judge(all *observations, hooks []Hook) {
 	var stray int
 	s.Flows, stray = withoutStrays(summarize(all))
 	s.Causes = total(s.Flows)

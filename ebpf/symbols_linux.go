@@ -18,25 +18,26 @@ type symbol struct {
 	name    string
 }
 
-// symbols returns the functions for which want is true, in the order of the
-// file. Addresses are all 0 to those who may not see them: that is an error.
-func symbols(want func(name []byte, address uint64) bool) ([]symbol, error) {
+// symbols calls see with each function, in the order of the file, until it says that
+// it has seen enough. Addresses are all 0 to those who may not see them: that is an
+// error.
+func symbols(see func(name []byte, address uint64) (more bool)) error {
 	f, err := os.Open(kallsyms)
 	if err != nil {
-		return nil, fmt.Errorf("symbols of the kernel: %w", err)
+		return fmt.Errorf("symbols of the kernel: %w", err)
 	}
 	defer f.Close()
-	found, hidden, err := readSymbols(f, want)
+	hidden, err := readSymbols(f, see)
 	if err != nil {
-		return nil, fmt.Errorf("symbols of the kernel: %s: %w", kallsyms, err)
+		return fmt.Errorf("symbols of the kernel: %s: %w", kallsyms, err)
 	}
 	if hidden {
-		return nil, fmt.Errorf("symbols of the kernel: %s shows no addresses: %w", kallsyms, os.ErrPermission)
+		return fmt.Errorf("symbols of the kernel: %s shows no addresses: %w", kallsyms, os.ErrPermission)
 	}
-	return found, nil
+	return nil
 }
 
-func readSymbols(r io.Reader, want func([]byte, uint64) bool) (found []symbol, hidden bool, err error) {
+func readSymbols(r io.Reader, see func([]byte, uint64) bool) (hidden bool, err error) {
 	hidden = true
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
@@ -54,25 +55,27 @@ func readSymbols(r io.Reader, want func([]byte, uint64) bool) (found []symbol, h
 		}
 		address, err := strconv.ParseUint(string(hex), 16, 64)
 		if err != nil {
-			return nil, false, fmt.Errorf("line %q: %w", line, err)
+			return false, fmt.Errorf("line %q: %w", line, err)
 		}
 		hidden = hidden && address == 0
-		if want(name, address) {
-			found = append(found, symbol{address, string(name)})
+		if !see(name, address) {
+			break
 		}
 	}
-	return found, hidden, lines.Err()
+	return hidden, lines.Err()
 }
 
-// addressesOf returns the addresses of functions, those that exist.
+// addressesOf returns the addresses of functions, those that exist. It reads no
+// further than to the last of them: the kernel takes tens of milliseconds to write
+// out all of its symbols.
 func addressesOf(names ...string) (map[string]uint64, error) {
-	found, err := symbols(func(name []byte, _ uint64) bool {
-		return slices.ContainsFunc(names, func(n string) bool { return n == string(name) })
+	at := make(map[string]uint64, len(names))
+	err := symbols(func(name []byte, address uint64) bool {
+		if slices.Contains(names, string(name)) {
+			at[string(name)] = address
+		}
+		return len(at) < len(names)
 	})
-	at := make(map[string]uint64, len(found))
-	for _, s := range found {
-		at[s.name] = s.address
-	}
 	return at, err
 }
 
@@ -97,12 +100,12 @@ func nearest(addresses []uint64) (map[uint64]symbol, error) {
 	slices.Sort(addresses)
 	addresses = slices.Compact(addresses)
 	last := make([]symbol, len(addresses)) // of those behind the address before
-	_, err := symbols(func(name []byte, at uint64) bool {
+	err := symbols(func(name []byte, at uint64) bool {
 		i, _ := slices.BinarySearch(addresses, at)
 		if i < len(addresses) && at != 0 && at >= last[i].address {
 			last[i] = symbol{at, string(name)}
 		}
-		return false
+		return true
 	})
 	for i, a := range addresses {
 		if i > 0 && last[i].name == "" {

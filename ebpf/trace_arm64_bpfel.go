@@ -177,33 +177,44 @@ type traceLowerKey struct {
 }
 
 type tracePacket struct {
-	_        structs.HostLayout
-	Id       uint64
-	Seq      uint32
-	Number   uint32
-	Mark     uint32
-	Payload  uint32
-	Linear   uint32
-	DataLen  uint32
-	Device   uint32
-	Netns    uint32
-	Evidence uint32
-	At       uint32
-	From     uint32
-	Left     uint32
-	Lent     uint32
-	Counted  uint32
-	Events   uint32
-	Stack    uint32
-	Headers  [40]uint8
-	Shared   [64]uint8
-	Flags    uint8
-	Frags    uint8
-	Gso      uint8
-	Protocol uint8
-	Kind     uint8
-	Unused   [3]uint8
-	Frag     [32]struct {
+	_         structs.HostLayout
+	Id        uint64
+	Seq       uint32
+	Number    uint32
+	Mark      uint32
+	Payload   uint32
+	Linear    uint32
+	DataLen   uint32
+	Device    uint32
+	Netns     uint32
+	Evidence  uint32
+	At        uint32
+	From      uint32
+	Left      uint32
+	Lent      uint32
+	Counted   uint32
+	Events    uint32
+	_         [4]byte
+	Pointer   uint64
+	Head      uint64
+	Data      uint32
+	End       uint32
+	Network   uint16
+	Transport uint16
+	Len       uint32
+	Stack     uint32
+	Headers   [40]uint8
+	Shared    [64]uint8
+	Flags     uint8
+	Frags     uint8
+	Gso       uint8
+	Protocol  uint8
+	Kind      uint8
+	Inner     uint8
+	Whole     uint8
+	Unused    uint8
+	_         [4]byte
+	Frag      [32]struct {
 		_      structs.HostLayout
 		Page   uint64
 		Len    uint32

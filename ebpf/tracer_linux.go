@@ -39,11 +39,12 @@ func Open(ctx context.Context, o Options) (*Tracer, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("open tracer: %w", err)
 	}
-	in, hooks, tier, refused, err := choose(o)
+	k := newKernel()
+	in, hooks, tier, refused, err := choose(k, o)
 	if err != nil {
 		return nil, fmt.Errorf("open tracer: %w", err)
 	}
-	calls := diagnose(o, tier)
+	calls := diagnose(k, o, tier)
 	return &Tracer{options: o, tier: tier, start: time.Now(), in: in, hooks: append(hooks, calls.seen...), refused: refused, calls: calls}, nil
 }
 
@@ -72,7 +73,7 @@ func (t *Tracer) Summary() (*Summary, error) {
 		Schema: Schema, Type: "summary", Tier: t.tier, Exact: true, SampleEvery: 1,
 		DurationNS: time.Since(t.start).Nanoseconds(), Advice: []Advice{},
 	}
-	s.judge(all, t.hooks)
+	s.judge(&all, t.hooks)
 	t.calls.add(s, all)
 	return s, nil
 }

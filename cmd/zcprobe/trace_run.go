@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -42,6 +43,9 @@ const (
 	patience = 5 * time.Second
 	// refresh is how often the live view is drawn.
 	refresh = time.Second
+	// garbage is how much of it may lie about, in percent of what is in use. A tracer
+	// makes little of it but with each summary, and shall not need the double then.
+	garbage = 40
 )
 
 func runTrace(ctx context.Context, a *app, o *traceOptions, args []string) error {
@@ -62,6 +66,7 @@ func runTrace(ctx context.Context, a *app, o *traceOptions, args []string) error
 	if o.dryRun {
 		return a.planTrace(ctx, eo)
 	}
+	debug.SetGCPercent(garbage)
 	limits := keepLimits()
 	done := a.progress("attaching to the kernel")
 	t, err := a.tracer(ctx, eo)

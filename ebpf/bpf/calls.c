@@ -277,6 +277,17 @@ INLINE void lent(u32 number, struct party *to, const struct message *m, s64 resu
 	map_update(&sends, &key, &value, BPF_ANY);
 }
 
+// sent_header notes when the last small send was. To find the last one again costs
+// much less than to put it into the map anew.
+INLINE void sent_header(u64 sk, u64 now)
+{
+	u64 *at = map_lookup(&headers, &sk);
+	if (at)
+		*at = now;
+	else
+		map_update(&headers, &sk, &now, BPF_ANY);
+}
+
 INLINE void wrote(u32 number, struct party *to, const struct message *m, s64 result)
 {
 	if (m->flags & MSG_ZEROCOPY) {
@@ -289,8 +300,8 @@ INLINE void wrote(u32 number, struct party *to, const struct message *m, s64 res
 	if (to->kind == PARTY_TCP) {
 		u64 sk = (u64)to->sk, now = ktime_get_ns();
 		if (result <= HEADER_MOST && !(m->flags & MSG_MORE) && !(naglings_of(to->sk) & (TCP_NAGLE_OFF | TCP_NAGLE_CORK)))
-			map_update(&headers, &sk, &now, BPF_ANY);
-		else
+			sent_header(sk, now);
+		else if (map_lookup(&headers, &sk))
 			map_delete(&headers, &sk);
 	}
 	loop(to, number, m, result);
@@ -455,11 +466,14 @@ int sched_process_fork(u64 *ctx)
 	u32 parent = get_current_pid_tgid() >> 32, tgid = child->tgid;
 	if (map_lookup(&processes, &parent))
 		map_update(&processes, &tgid, &tgid, BPF_ANY);
+	else // the id was that of one who has ended
+		map_delete(&processes, &tgid);
 	return 0;
 }
 
 struct bpf_iter_meta {
 	void *seq;
+	u64 session_id;
 } CORE;
 
 // struct bpf_iter__task_file: its places are part of the interface.
@@ -488,10 +502,16 @@ int each_socket(struct each_file *ctx)
 	struct socket_now *now = map_lookup(&room, &at);
 	if (!now)
 		return 0;
+	// Of plain sockets the first stands for all that follow.
+	u64 session = ctx->meta->session_id;
+	if (!tells(p.sk) && now->session == session && now->tgid == tgid && now->netns == netns_of(p.sk))
+		return 0;
 	__builtin_memset(now, 0, sizeof(*now));
 	now->tgid = tgid;
 	now->fd = (u32)ctx->fd;
 	describe_now(now, &p, task);
-	seq_write(ctx->meta->seq, now, sizeof(*now));
+	now->session = session;
+	if (seq_write(ctx->meta->seq, now, sizeof(*now)))
+		now->session = 0; // there was no room, and it comes again
 	return 0;
 }

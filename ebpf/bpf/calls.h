@@ -125,6 +125,7 @@ struct send_value {
 // socket_now is a socket as it is.
 struct socket_now {
 	u64 sk, inode, cgroup;
+	u64 session; // the look at sockets that has seen it
 	u64 sent, acked;
 	u32 tgid, fd, netns, uid;
 	u32 optmem, queued, sendbuf, optmem_max; // optmem_max: 0 if it is not known

@@ -9,7 +9,9 @@
 // the next one's: an acknowledgement's, say.
 INLINE bool is_flight(const struct flight *f, const struct sk_buff *skb)
 {
-	return skb->len >= f->payload && (is_mark(skb, skb->transport_header, f) || is_mark(skb, skb->inner_transport_header, f));
+	u64 head = (u64)skb->head;
+	return skb->len >= f->payload && (read_mark(head, skb->transport_header, f->datagram) == f->mark ||
+					  read_mark(head, skb->inner_transport_header, f->datagram) == f->mark);
 }
 
 INLINE struct flight *flight_of(const struct sk_buff *skb)
@@ -22,7 +24,7 @@ INLINE struct flight *flight_of(const struct sk_buff *skb)
 	return f;
 }
 
-INLINE void count_flight(void *ctx, const struct flight *f, u32 device, u32 netns, u32 met, u8 class, u64 where)
+INLINE void count_flight(void *ctx, struct flight *f, u32 device, u32 netns, u32 met, u8 class, u64 where)
 {
 	struct counter_key key = {
 		.socket = f->id, .where = where, .device = device, .netns = netns, .kind = KIND_AFTER,
@@ -70,13 +72,13 @@ int netif_receive_skb(u64 *args)
 		return 0;
 	struct net_device *dev = skb->dev;
 	if (!f->ingress)
-		note_device(dev);
+		note_device((u64)READ(skb, dev));
 	f->ingress = dev->ifindex;
 	f->netns = netns_of(dev);
 	f->evidence |= SEEN_RECEIVED;
 	if (dev->xdp_prog)
 		f->evidence |= SEEN_XDP;
-	if (f->evidence & SEEN_LENT && device_tapped(dev, 0))
+	if (f->evidence & SEEN_LENT && device_tapped((u64)READ(skb, dev), 0))
 		f->evidence |= SEEN_TAP_IN;
 	return 0;
 }

@@ -176,6 +176,7 @@ struct sock {
 	struct socket *sk_socket;
 	u16 sk_protocol;
 	u16 sk_type;
+	int sk_err;
 	kuid_t sk_uid;
 	struct sock_cgroup_data sk_cgrp_data;
 } CORE;
@@ -183,6 +184,10 @@ struct sock {
 struct tcp_sock {
 	u32 write_seq, snd_una, snd_nxt;
 	u64 bytes_acked;
+} CORE;
+
+struct inet_sock {
+	u16 inet_sport; // in network order; stays when skc_num is given back
 } CORE;
 
 struct udp_sock {

@@ -8,7 +8,6 @@
 #define NETIF_F_HW_CSUM (1 << 3)
 #define NETIF_F_IPV6_CSUM (1 << 4)
 #define IFF_LOOPBACK 8
-#define CHECKSUM_PARTIAL 3
 #define SKBFL_ZEROCOPY_ENABLE 1
 #define SKBFL_SHARED_FRAG 2
 #define SKBFL_PURE_ZEROCOPY 4
@@ -62,11 +61,12 @@ INLINE bool tapped(struct list_head *list, bool outgoing)
 	return 0;
 }
 
-INLINE bool device_tapped(struct net_device *dev, bool outgoing)
+GLOBAL u32 device_tapped(u64 device, u32 outgoing)
 {
+	struct net_device *dev = (void *)device;
 	if (tapped(&dev->ptype_all, outgoing))
 		return 1;
-	struct net *net = dev->nd_net.net;
+	struct net *net = READ(dev, nd_net.net);
 	return FIELD_EXISTS(net->ptype_all) && tapped(&net->ptype_all, outgoing);
 }
 
@@ -79,18 +79,22 @@ INLINE u32 netns_of(struct net_device *dev)
 
 // note_device keeps the name of a device, which cannot be asked for later from
 // another namespace. Devices are renamed.
-INLINE void note_device(struct net_device *dev)
+GLOBAL int note_device(u64 device)
 {
-	struct device_key key = {.netns = netns_of(dev), .index = dev->ifindex};
+	struct net_device *dev = (void *)device;
+	struct net *net = READ(dev, nd_net.net);
+	struct rtnl_link_ops *ops = (void *)READ(dev, rtnl_link_ops);
+	struct device_key key = {.netns = READ(net, net_cookie), .index = READ(dev, ifindex)};
 	struct device *known = map_lookup(&devices, &key);
-	struct device d = {.operations = (u64)dev->rtnl_link_ops, .netns = dev->nd_net.net->ns.inum};
+	struct device d = {.operations = (u64)ops, .netns = READ(net, ns.inum)};
 	probe_read_kernel(d.name, sizeof(d.name), &dev->name);
 	if (known && known->operations == d.operations && same_name(known->name, d.name))
-		return;
-	const char *type = dev->rtnl_link_ops->kind;
+		return 0;
+	const char *type = READ(ops, kind);
 	if (type)
 		probe_read_kernel_str(d.type, sizeof(d.type), type);
 	map_update(&devices, &key, &d, BPF_ANY);
+	return 0;
 }
 
 INLINE u32 device_evidence(struct net_device *dev, bool v6)
@@ -109,28 +113,21 @@ INLINE u32 device_evidence(struct net_device *dev, bool v6)
 // read_mark reads what tells a packet from the next at the same address: the
 // sequence number, or the length, of a transport header. Ports are left out,
 // which address translation changes, and checksums.
-INLINE u32 read_mark(const struct sk_buff *skb, u32 at, bool datagram)
+INLINE u32 read_mark(u64 head, u32 at, bool datagram)
 {
 	u32 mark = 0;
-	probe_read_kernel(&mark, sizeof(mark), (void *)((u64)skb->head + at + 4));
+	probe_read_kernel(&mark, sizeof(mark), (void *)(head + at + 4));
 	return datagram ? mark & 0xffff : mark;
 }
 
-INLINE bool is_mark(const struct sk_buff *skb, u32 at, const struct flight *f)
-{
-	return read_mark(skb, at, f->datagram) == f->mark;
-}
-
-// transport finds where the payload begins, counted from skb->head, and notes
+// transport finds where the payload begins, counted from the head, and notes
 // the sequence number. False if the packet is none of a known protocol.
-INLINE bool transport(struct packet *p, struct sk_buff *skb, u32 *payload)
+INLINE bool transport(struct packet *p, u32 *payload)
 {
-	u64 head = (u64)skb->head;
+	u64 head = p->head;
 	u8 *b = p->headers;
-	bool inner = BITFIELD(skb, encapsulation);
-	u32 network = inner ? skb->inner_network_header : skb->network_header;
-	u32 at = inner ? skb->inner_transport_header : skb->transport_header;
-	if (inner)
+	u32 network = p->network, at = p->transport;
+	if (p->inner)
 		p->evidence |= SEEN_ENCAP;
 	// Both headers at once, where the first has no options: that is always.
 	if (probe_read_kernel(b, sizeof(p->headers), (void *)(head + network)))
@@ -142,7 +139,7 @@ INLINE bool transport(struct packet *p, struct sk_buff *skb, u32 *payload)
 			p->evidence |= SEEN_FRAGMENT;
 			if ((b[6] & 0x1f) | b[7]) {
 				*payload = network + (b[0] & 15) * 4;
-				p->mark = read_mark(skb, at, 1);
+				p->mark = read_mark(head, at, 1);
 				return p->protocol == IPPROTO_UDP;
 			}
 		}
@@ -154,7 +151,7 @@ INLINE bool transport(struct packet *p, struct sk_buff *skb, u32 *payload)
 			p->evidence |= SEEN_FRAGMENT;
 			if (fragment[2] | (fragment[3] & 0xf8)) {
 				*payload = network + 48;
-				p->mark = read_mark(skb, at, 1);
+				p->mark = read_mark(head, at, 1);
 				return p->protocol == IPPROTO_UDP;
 			}
 			at = network + 48;
@@ -180,31 +177,24 @@ INLINE bool transport(struct packet *p, struct sk_buff *skb, u32 *payload)
 	return 1;
 }
 
-// read_packet reads what is needed of a packet; false if it has no payload of a
-// known protocol.
-INLINE bool read_packet(struct packet *p, struct sk_buff *skb, u8 protocol)
+// parse reads the headers and the fragments of a packet; false if it has no
+// payload of a known protocol.
+GLOBAL u32 parse(struct packet *p)
 {
-	u32 start;
-	u64 head = (u64)skb->head;
-	p->id = packet_number(skb);
-	p->mark = 0;
-	p->evidence = 0;
-	p->flags = 0;
-	p->seq = p->number = 0;
-	p->protocol = protocol;
-	if (!transport(p, skb, &start)) {
+	if (!p)
+		return 0;
+	u32 start = 0;
+	if (!transport(p, &start)) {
 		LOSE(unparsed);
 		return 0;
 	}
-	u32 skipped = start - (u32)((u64)skb->data - head);
-	u32 len = skb->len;
+	u32 skipped = start - p->data, len = p->len;
 	if (skipped >= len || skipped > 4096)
 		return 0;
 	p->payload = len - skipped;
-	p->data_len = skb->data_len;
 	u32 in_head = len - p->data_len;
 	p->linear = in_head > skipped ? in_head - skipped : 0;
-	struct skb_shared_info *shared = (void *)(head + skb->end);
+	struct skb_shared_info *shared = (void *)(p->head + p->end);
 	probe_read_kernel(p->shared, sizeof(p->shared), shared);
 	p->frags = p->shared[FIELD_OFFSET(shared->nr_frags) % 64];
 	p->gso = *(u16 *)(p->shared + FIELD_OFFSET(shared->gso_size) % 64) != 0;
@@ -216,15 +206,40 @@ INLINE bool read_packet(struct packet *p, struct sk_buff *skb, u8 protocol)
 	}
 	if (flags & SKBFL_SHARED_FRAG)
 		p->flags |= PACKET_SHARED;
-	if (BITFIELD(skb, ip_summed) == CHECKSUM_PARTIAL)
-		p->evidence |= SEEN_PARTIAL;
-	if (p->frags > MAX_FRAGS)
+	u32 n = p->frags;
+	if (n > MAX_FRAGS) {
 		LOSE(frags);
-	probe_read_kernel(p->frag, MAX_FRAGS * sizeof(p->frag[0]), &shared->frags);
-	struct net_device *dev = skb->dev;
+		n = MAX_FRAGS;
+	}
+	HIDE(n);
+	probe_read_kernel(p->frag, n % FRAG_ROOM * sizeof(p->frag[0]), &shared->frags);
+	return 1;
+}
+
+// read_packet reads what is needed of a packet on a device; false if it has no
+// payload of a known protocol. What it asks the verifier's types for it asks for
+// in a row, and leaves the rest to parse.
+INLINE bool read_packet(struct packet *p, struct sk_buff *skb, struct net_device *dev, u8 protocol)
+{
+	p->id = packet_number(skb);
+	p->head = (u64)skb->head;
+	p->data = (u64)skb->data - p->head;
+	p->end = skb->end;
+	p->len = skb->len;
+	p->data_len = skb->data_len;
+	p->inner = BITFIELD(skb, encapsulation);
+	u32 inner = -(u32)p->inner; // all bits, or none
+	p->network = (skb->inner_network_header & inner) | (skb->network_header & ~inner);
+	p->transport = (skb->inner_transport_header & inner) | (skb->transport_header & ~inner);
+	u32 partial = BITFIELD(skb, ip_summed); // 0 to 3
+	p->evidence = (partial & partial >> 1) * SEEN_PARTIAL;
+	p->mark = 0;
+	p->flags = 0;
+	p->seq = p->number = 0;
+	p->protocol = protocol;
 	p->device = dev->ifindex;
 	p->netns = netns_of(dev);
-	return 1;
+	return parse(p);
 }
 
 INLINE u8 frag_class(const struct packet *p, u32 i)

@@ -277,6 +277,20 @@ INLINE bool completion_at(struct completion *c, struct sock *sk, bool oldest)
 	return 1;
 }
 
+// tells says whether there is anything to say about a socket: that it may lend
+// memory, that somebody is to be told something, or that paths are probed.
+INLINE bool tells(struct sock *sk)
+{
+	struct net___now *net = (void *)READ(sk, __sk_common.skc_net.net);
+	return lends(sk) || READ((struct sock___now *)sk, sk_error_queue.qlen) || READ(net, ipv4.sysctl_tcp_mtu_probing);
+}
+
+INLINE u32 netns_of(struct sock *sk)
+{
+	struct net *net = READ(sk, __sk_common.skc_net.net);
+	return READ(net, ns.inum);
+}
+
 INLINE void describe_now(struct socket_now *now, const struct party *p, struct task_struct *task)
 {
 	struct sock *sk = p->sk;

@@ -33,22 +33,19 @@ INLINE void note_base(struct sock *sk, u32 tgid, const char *comm)
 
 // settle_account counts what a socket has accepted up to now, and adopts it if it
 // was never met.
-INLINE struct socket_state *settle_account(struct sock *sk, struct packet *room, u32 tgid)
+INLINE struct socket_state *settle_account(u64 key, u32 tgid)
 {
-	u64 key = (u64)sk;
+	struct sock *sk = (void *)key;
 	struct socket_state *s = map_lookup(&sockets, &key);
 	if (!s) {
 		struct base *base = map_lookup(&bases, &key);
 		if (!window || !base || base->seq == write_seq_of(sk))
 			return NULL;
-		return adopt(sk, room, tgid, NULL);
+		return adopt(key, 1, tgid);
 	}
 	if (s->facts.protocol != IPPROTO_TCP || s->facts.flags & SOCKET_SHUT)
 		return NULL;
-	if (s->window != window)
-		resume(s, sk);
-	else
-		catch_up(s, sk);
+	meet(s, key);
 	return s;
 }
 
@@ -71,11 +68,11 @@ int inet_sock_set_state(u64 *args)
 	if (!p)
 		return 0;
 	u32 tgid = get_current_pid_tgid() >> 32;
-	struct socket_state *s = settle_account(sk, p, tgid);
+	struct socket_state *s = settle_account(first_argument(args), tgid);
 	if (!s)
 		return 0;
 	s->facts.flags |= SOCKET_SHUT;
-	if (is != TCP_CLOSE) // which a peer's reset makes in anyone's context
+	if (is != TCP_CLOSE || !READ(sk, sk_err)) // a peer's reset, and a timeout, come in anyone's context
 		own(s);
 	return 0;
 }
@@ -104,9 +101,8 @@ int known_files(struct bpf_iter__task_file *ctx)
 INLINE int settle_key(struct bpf_iter__bpf_map_elem *ctx)
 {
 	u64 *key = ctx->key;
-	struct packet *p = room(1);
-	if (key && p)
-		settle_account((struct sock *)*key, p, 0);
+	if (key)
+		settle_account(*key, 0);
 	return 0;
 }
 

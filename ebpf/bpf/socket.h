@@ -32,7 +32,8 @@ struct call {
 
 INLINE struct file *file_of(struct task_struct *task, u64 fd)
 {
-	struct fdtable *table = task->files->fdt;
+	struct files_struct *files = READ(task, files);
+	struct fdtable *table = READ(files, fdt);
 	if ((u32)fd >= READ(table, max_fds))
 		return NULL;
 	struct file **at = READ(table, fd) + (u32)fd;
@@ -104,15 +105,18 @@ INLINE void flags_call(struct call *call, u8 api, u64 flags)
 // current_call tells by which call the current task sends on sk, if it does: a
 // descriptor among the arguments has to be that socket. Where sk is not, the
 // task may still be at work for io_uring.
-INLINE void current_call(struct call *call, u64 sk)
+GLOBAL int current_call(struct call *call, u64 sk)
 {
+	if (!call)
+		return 0;
 	struct task_struct *task = get_current_task_btf();
 	*call = (struct call){};
-	if (task->flags & PF_KTHREAD)
-		return;
-	if (task->flags & PF_IO_WORKER) {
+	u32 flags = task->flags;
+	if (flags & PF_KTHREAD)
+		return 0;
+	if (flags & PF_IO_WORKER) {
 		uring_call(call);
-		return;
+		return 0;
 	}
 	struct pt_regs *regs = task_pt_regs(task);
 	u32 nr = CALL_NUMBER(regs);
@@ -120,9 +124,9 @@ INLINE void current_call(struct call *call, u64 sk)
 	if (nr == NR_SPLICE)
 		fd = CALL_ARG3(regs);
 	if (!is_socket(task, fd, sk)) {
-		if (task->io_uring)
+		if (READ(task, io_uring))
 			uring_call(call);
-		return;
+		return 0;
 	}
 	call->sure = 1;
 	switch (nr) {
@@ -144,7 +148,7 @@ INLINE void current_call(struct call *call, u64 sk)
 		break;
 	case NR_SENDFILE: {
 		call->api = API_SENDFILE;
-		call->source = pipe_source(task->splice_pipe);
+		call->source = pipe_source(READ(task, splice_pipe));
 		struct file *in = file_of(task, CALL_ARG2(regs));
 		if (call->source == SOURCE_READ && in && READ(in, f_flags) & O_DIRECT)
 			call->source = SOURCE_DIRECT;
@@ -162,6 +166,7 @@ INLINE void current_call(struct call *call, u64 sk)
 	default: // no call that sends, but what it does may let go what others sent
 		call->sure = 0;
 	}
+	return 0;
 }
 
 // Sockets are read as memory: where they come from a map, the verifier knows no
@@ -202,6 +207,8 @@ INLINE void describe(struct socket_state *s, struct sock *sk)
 	s->facts.protocol = READ(sk, sk_protocol);
 	s->facts.type = READ(sk, sk_type);
 	s->facts.local_port = READ(sk, __sk_common.skc_num);
+	if (!s->facts.local_port) // it was given back, as the socket is closed
+		s->facts.local_port = __builtin_bswap16(READ((struct inet_sock *)sk, inet_sport));
 	s->facts.remote_port = __builtin_bswap16(READ(sk, __sk_common.skc_dport));
 	if (s->facts.family == AF_INET6) {
 		probe_read_kernel(s->facts.local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
@@ -269,39 +276,58 @@ INLINE bool claim(u32 *at, u32 from, u32 to)
 
 // catch_up counts what the socket has accepted since that was read last: of the
 // API that was asked for last, or unseen.
-INLINE void catch_up(struct socket_state *s, struct sock *sk)
+GLOBAL int catch_up(struct socket_state *s, u64 sk)
 {
-	u32 from = s->sent, seq = write_seq_of(sk);
+	if (!s)
+		return 0;
+	u32 from = s->sent, seq = write_seq_of((struct sock *)sk);
 	if ((s32)(seq - from) <= 0 || s->facts.flags & SOCKET_SHUT || !claim(&s->sent, from, seq))
-		return;
+		return 0;
 	struct run *last = &s->asked.at[s->asked.last % RUNS];
 	count_sent(s, last->flags & RUN_UNSEEN ? KIND_UNSEEN : KIND_SENT, last->api, seq - from);
+	return 0;
 }
 
 // resume takes up a TCP socket that was last met in another window. What it has
 // sent meanwhile is unseen. Sequence numbers are the lower half of how much was
 // sent; how much was acknowledged tells the upper.
-INLINE void resume(struct socket_state *s, struct sock *sk)
+GLOBAL int resume(struct socket_state *s, u64 sk)
 {
-	u32 from = s->sent, seq = write_seq_of(sk);
-	u64 missed = (u32)(seq - from), acked = acked_of(sk), more = acked - s->acked;
+	if (!s)
+		return 0;
+	u32 from = s->sent, seq = write_seq_of((struct sock *)sk);
+	u64 missed = (u32)(seq - from), acked = acked_of((struct sock *)sk), more = acked - s->acked;
 	if (more > missed + (1u << 31))
 		missed += (more - missed + (1u << 31)) >> 32 << 32;
 	s->window = window;
 	s->acked = acked;
 	if (!missed || s->facts.flags & SOCKET_SHUT || !claim(&s->sent, from, seq))
-		return;
+		return 0;
 	if (missed >= 1 << 30) // too far to tell before from behind
 		s->queued = s->door = READ((struct tcp_sock *)sk, snd_una);
 	count_sent(s, KIND_UNSEEN, API_UNKNOWN, missed);
 	push_unseen(&s->asked, from);
+	return 0;
 }
 
-// adopt makes the state of a socket that is met for the first time; tgid is the
-// process that has it, and from where to count from on, if not from now.
-INLINE struct socket_state *adopt(struct sock *sk, struct packet *room, u32 tgid, const u32 *from)
+// meet takes up a TCP socket in the window that is now, and counts what it has sent.
+INLINE void meet(struct socket_state *s, u64 sk)
 {
-	u64 key = (u64)sk;
+	if (s->window != window)
+		resume(s, sk);
+	else
+		catch_up(s, sk);
+}
+
+// make_state makes the state of a socket that is met for the first time; tgid is the
+// process that has it, and it is counted from where on, unless that is from now on. It
+// is made in the room that the program has, see room.
+GLOBAL int make_state(u64 key, u32 slot, u32 tgid, u32 counted, u32 from)
+{
+	struct sock *sk = (void *)key;
+	struct packet *p = map_lookup(&scratch, &slot);
+	if (!p)
+		return 0;
 	u16 family = READ(sk, __sk_common.skc_family);
 	struct base *base = NULL;
 	if (window)
@@ -309,22 +335,22 @@ INLINE struct socket_state *adopt(struct sock *sk, struct packet *room, u32 tgid
 	if (base && base->tgid)
 		tgid = base->tgid;
 	if ((family != AF_INET && family != AF_INET6) || !wanted_process(tgid))
-		return NULL;
-	struct socket_state *s = &room->fresh;
+		return 0;
+	struct socket_state *s = &p->fresh;
 	__builtin_memset(&s->facts, 0, sizeof(s->facts));
 	// Of the runs only the first is ever written here: what was sent before.
 	s->asked.at[0] = s->seen.at[0] = (struct run){};
 	describe(s, sk);
 	if (only_cgroup && s->facts.cgroup != only_cgroup)
-		return NULL;
+		return 0;
 	// No CPU does this twice at one time, and time does not return.
 	s->facts.id = ktime_get_ns() << 8 | (get_smp_processor_id() & 255);
 	s->window = window;
 	s->sent = s->queued = s->door = 0;
 	if (s->facts.protocol == IPPROTO_TCP) {
 		s->sent = write_seq_of(sk);
-		if (from && (s32)(s->sent - *from) > 0)
-			s->sent = *from;
+		if (counted && (s32)(s->sent - from) > 0)
+			s->sent = from;
 		s->acked = acked_of(sk);
 		s->queued = s->door = READ((struct tcp_sock *)sk, snd_nxt);
 		s->asked.at[0].start = s->seen.at[0].start = READ((struct tcp_sock *)sk, snd_una);
@@ -338,25 +364,30 @@ INLINE struct socket_state *adopt(struct sock *sk, struct packet *room, u32 tgid
 	}
 	if (map_update(&sockets, &key, s, BPF_NOEXIST))
 		LOSE(sockets);
-	s = map_lookup(&sockets, &key);
-	if (s && base) {
-		resume(s, sk);
+	if (base) {
+		resume(map_lookup(&sockets, &key), key);
 		map_delete(&bases, &key);
 	}
-	return s;
+	return 0;
 }
 
-// sender returns the state of a socket that the current task sends on.
-INLINE struct socket_state *sender(struct sock *sk, struct packet *room)
+INLINE struct socket_state *adopt(u64 key, u32 slot, u32 tgid)
 {
-	u64 key = (u64)sk;
+	make_state(key, slot, tgid, 0, 0);
+	return map_lookup(&sockets, &key);
+}
+
+
+// sender returns the state of a socket that the current task sends on.
+INLINE struct socket_state *sender(u64 key, u32 slot)
+{
 	struct socket_state *s = map_lookup(&sockets, &key);
 	// Nothing tells of the end of a UDP socket but its successor.
-	if (s && s->facts.protocol != IPPROTO_TCP && s->facts.inode != inode_of(sk) && s->facts.inode) {
+	if (s && s->facts.protocol != IPPROTO_TCP && s->facts.inode != inode_of((struct sock *)key) && s->facts.inode) {
 		close_socket(key, s);
 		s = NULL;
 	}
 	if (!s)
-		s = adopt(sk, room, get_current_pid_tgid() >> 32, NULL);
+		s = adopt(key, slot, get_current_pid_tgid() >> 32);
 	return s;
 }

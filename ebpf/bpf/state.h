@@ -198,10 +198,15 @@ struct packet {
 	u32 device, netns, evidence;
 	u32 at, from, left, lent, counted; // of walk: where it is, and what it has found
 	u32 events;			   // how often it was used
+	volatile u64 pointer;		   // see number_of
+	u64 head;			   // where it begins, and, counted from there,
+	u32 data, end;			   // its data, its end
+	u16 network, transport;		   // and the headers that belong to the payload
+	u32 len;
 	u32 stack;			   // see counter_key
 	u8 headers[40], shared[64];	   // as they are in memory
 	u8 flags, frags, gso, protocol;
-	u8 kind, unused[3];
+	u8 kind, inner, whole, unused;
 	struct frag frag[FRAG_ROOM];
 	struct piece piece;
 	struct socket_state fresh;
@@ -243,7 +248,7 @@ struct {
 // gigabytes.
 struct {
 	MAP_SIZE(type, BPF_MAP_TYPE_HASH);
-	MAP_SIZE(max_entries, 262144);
+	MAP_SIZE(max_entries, 1048576);
 	MAP_SIZE(map_flags, BPF_F_NO_PREALLOC);
 	MAP_TYPE(key, struct counter_key);
 	MAP_TYPE(value, struct counter);
@@ -351,12 +356,31 @@ volatile const u32 call_ends; // there is a hook where each send call ends
 // between even ones, the first is 0, nothing is missed but at their edges.
 volatile u32 window;
 
+// room is where a program works: 0 that of packets, which may come at any time on
+// top of 1, that of sends.
 INLINE struct packet *room(u32 slot)
 {
 	struct packet *p = map_lookup(&scratch, &slot);
 	if (p)
 		p->events++;
 	return p;
+}
+
+// first_argument returns that of a tracepoint as a number, which is what GLOBAL
+// functions take of a pointer.
+INLINE u64 first_argument(u64 *args)
+{
+	u64 number = 0;
+	probe_read_kernel(&number, sizeof(number), args);
+	return number;
+}
+
+// number_of returns any pointer as a number, where nothing else can run on this CPU
+// meanwhile: with packets. To the verifier what comes from a map is a number.
+INLINE u64 number_of(struct packet *p, const void *pointer)
+{
+	p->pointer = (u64)pointer;
+	return p->pointer;
 }
 
 INLINE struct losses *losses(void)
@@ -386,22 +410,33 @@ INLINE u32 keep_stack(void *ctx)
 	return id + 1;
 }
 
-INLINE void count(const struct counter_key *key, u64 bytes, u64 lent)
+static const struct counter nothing; // not on the stack, of which there is little
+
+// The time that the verifier takes is most of what a tracer takes to start. Much of
+// it goes into functions that it has to look at again for each way that leads to
+// them: those that are GLOBAL it looks at once, and what is behind a call of one,
+// once. And much goes into each load of a pointer to a type of the kernel's, for
+// which it looks in all of them: READ spares that where it is seldom run.
+GLOBAL int count(struct counter_key *of, u64 bytes, u64 lent)
 {
+	if (!of)
+		return 0;
+	// Before Linux 6.2 what a GLOBAL function is given is no key to it.
+	struct counter_key on_stack = *of, *key = &on_stack;
 	struct counter *c = map_lookup(&counters, key);
 	if (!c) {
-		struct counter zero = {};
-		map_update(&counters, key, &zero, BPF_NOEXIST);
+		map_update(&counters, key, &nothing, BPF_NOEXIST);
 		c = map_lookup(&counters, key);
 		if (!c) {
 			LOSE(counters);
-			return;
+			return 0;
 		}
 	}
 	__sync_fetch_and_add(&c->bytes, bytes);
 	__sync_fetch_and_add(&c->packets, 1);
 	if (lent)
 		__sync_fetch_and_add(&c->lent_bytes, lent);
+	return 0;
 }
 
 // packet_number names a packet by its address. The verifier takes no products of
@@ -419,17 +454,30 @@ INLINE struct flight_bucket *flights_near(u64 packet)
 	return map_lookup(&flights, &bucket);
 }
 
+// find_way tells which way of a bucket the packet is in, none if it is
+// FLIGHT_WAYS. To the verifier the answer is any: it looks at what follows once.
+GLOBAL u32 find_way(struct flight_bucket *near, u64 packet)
+{
+	if (!near)
+		return FLIGHT_WAYS;
+#pragma unroll
+	for (int i = 0; i < FLIGHT_WAYS; i++) {
+		if (near->way[i].packet == packet)
+			return i;
+	}
+	return FLIGHT_WAYS;
+}
+
 INLINE struct flight *find_flight(u64 packet)
 {
 	struct flight_bucket *near = flights_near(packet);
 	if (!near)
 		return NULL;
-#pragma unroll
-	for (int i = 0; i < FLIGHT_WAYS; i++) {
-		if (near->way[i].packet == packet)
-			return &near->way[i];
-	}
-	return NULL;
+	u32 way = find_way(near, packet);
+	if (way >= FLIGHT_WAYS)
+		return NULL;
+	HIDE(way);
+	return &near->way[way % FLIGHT_WAYS];
 }
 
 // place_for returns where to put a flight: where the one before it with the same
@@ -439,19 +487,15 @@ INLINE struct flight *place_for(u64 packet, u32 any)
 	struct flight_bucket *near = flights_near(packet);
 	if (!near)
 		return NULL;
-	struct flight *f = NULL;
-#pragma unroll
-	for (int i = 0; i < FLIGHT_WAYS; i++) {
-		if (near->way[i].packet == packet)
-			return &near->way[i];
-		if (!near->way[i].packet)
-			f = &near->way[i];
+	u32 way = find_way(near, packet);
+	if (way >= FLIGHT_WAYS)
+		way = find_way(near, 0);
+	if (way >= FLIGHT_WAYS) {
+		LOSE(flights_lost);
+		way = any;
 	}
-	if (f)
-		return f;
-	LOSE(flights_lost);
-	any %= FLIGHT_WAYS;
-	return any == 0 ? &near->way[0] : any == 1 ? &near->way[1] : any == 2 ? &near->way[2] : &near->way[3];
+	HIDE(way);
+	return &near->way[way % FLIGHT_WAYS];
 }
 
 // find_run returns the number of the run that seq lies in, that of a run before

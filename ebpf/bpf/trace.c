@@ -8,11 +8,11 @@
 char gpl[] SEC("license") = "GPL"; // the helpers that read the kernel ask for it
 
 // flush counts the piece that was gathered.
-INLINE void flush(struct packet *p, struct socket_state *s, u8 kind)
+GLOBAL int flush(struct packet *p, struct socket_state *s, u32 kind)
 {
+	if (!p || !s || !p->piece.bytes)
+		return 0;
 	struct piece *piece = &p->piece;
-	if (!piece->bytes)
-		return;
 	struct counter_key key = {
 		.socket = s->facts.id, .device = p->device, .netns = p->netns, .kind = kind,
 		.api = piece->api, .class = piece->class, .was = piece->was,
@@ -30,6 +30,7 @@ INLINE void flush(struct packet *p, struct socket_state *s, u8 kind)
 		key.evidence |= SEEN_ULP;
 	count(&key, piece->bytes, 0);
 	piece->bytes = 0;
+	return 0;
 }
 
 // gather adds payload to the piece, and counts that first if it is another kind.
@@ -93,7 +94,7 @@ GLOBAL int count_part(struct packet *p, struct socket_state *s, u32 i)
 			return 0;
 		u32 at = i - 1;
 		HIDE(at);
-		n = p->frag[at % FRAG_ROOM].len;
+		n = p->whole ? p->left : p->frag[at % FRAG_ROOM].len;
 		class = n ? frag_class(p, at) : 0;
 	}
 	if (n > p->left)
@@ -137,8 +138,10 @@ GLOBAL int count_part(struct packet *p, struct socket_state *s, u32 i)
 // walk counts the payload of a packet part by part, and returns how much of it
 // lies in memory that is not the kernel's. What is below *edge has been counted
 // before, and is left out; a datagram has no such edge.
-INLINE u32 walk(struct packet *p, struct socket_state *s, u8 kind, u32 *edge)
+GLOBAL u32 walk(struct packet *p, struct socket_state *s, u32 kind, u32 *edge)
 {
+	if (!p || !s || !edge)
+		return 0;
 	u32 end = p->seq + p->payload;
 	p->at = p->from = p->seq;
 	p->left = p->payload;
@@ -158,8 +161,11 @@ INLINE u32 walk(struct packet *p, struct socket_state *s, u8 kind, u32 *edge)
 		if (kind != KIND_QUEUED && (s32)(end - s->queued) > 0)
 			return 0; // it was not seen when it was queued
 	}
+	// Fragments that are all lent, by one call or by calls alike, are one part.
+	struct runs *runs = kind == KIND_QUEUED ? &s->asked : &s->seen;
+	p->whole = p->flags & PACKET_PURE && find_run(runs, p->from) == runs->last;
 	for (u32 i = 0; i <= MAX_FRAGS; i++) {
-		if (i > p->frags)
+		if (i > p->frags || !p->left)
 			break;
 		count_part(p, s, i);
 	}
@@ -177,7 +183,7 @@ INLINE void ask(struct socket_state *s, struct sock *sk, u32 seq, const struct c
 {
 	struct run *last = &s->asked.at[s->asked.last % RUNS];
 	u8 flags = 0;
-	if (call->zerocopy && !(sk->__sk_common.skc_flags >> bit_so_zerocopy & 1))
+	if (call->zerocopy && !(READ(sk, __sk_common.skc_flags) >> bit_so_zerocopy & 1))
 		flags |= RUN_NO_SO_ZEROCOPY;
 	if (s->facts.protocol == IPPROTO_TCP && READ((struct inet_connection_sock *)sk, icsk_ulp_ops))
 		flags |= RUN_ULP;
@@ -191,7 +197,7 @@ INLINE void ask(struct socket_state *s, struct sock *sk, u32 seq, const struct c
 // part_calls counts what was accepted by now for no call that is known, where
 // calls of two kinds may have had a part in it: nothing told of the end of the
 // first.
-INLINE void part_calls(struct socket_state *s, struct sock *sk, u8 api)
+INLINE void part_calls(struct socket_state *s, u64 sk, u8 api)
 {
 	struct run *last = &s->asked.at[s->asked.last % RUNS];
 	if (!last->api || last->api == api)
@@ -204,28 +210,29 @@ INLINE void part_calls(struct socket_state *s, struct sock *sk, u8 api)
 // send_sock looks who is sending on a TCP socket on kernels without a hook for
 // that, from what comes next: its first packet, or the end of the call. What was
 // accepted by then and not been counted is from where on it begins.
-INLINE struct socket_state *send_sock(struct sock *sk, struct packet *p, u32 from)
+INLINE struct socket_state *send_sock(u64 key, u32 slot, u32 from)
 {
-	u64 key = (u64)sk;
+	struct sock *sk = (void *)key;
 	struct socket_state *s = map_lookup(&sockets, &key);
 	struct call call;
 	current_call(&call, key);
 	if (!s) {
 		if (only_processes && !call.sure) // the current process may be anyone
 			return NULL;
-		s = adopt(sk, p, get_current_pid_tgid() >> 32, &from);
+		make_state(key, slot, get_current_pid_tgid() >> 32, 1, from);
+		s = map_lookup(&sockets, &key);
 		if (!s)
 			return NULL;
 	}
 	if (s->window != window)
-		resume(s, sk);
+		resume(s, key);
 	if (!call_ends && call.api)
-		part_calls(s, sk, call.api);
+		part_calls(s, key, call.api);
 	if (call.sure) {
 		ask(s, sk, s->sent, &call, call.api);
 		own(s);
 	}
-	catch_up(s, sk);
+	catch_up(s, key);
 	return s;
 }
 
@@ -237,26 +244,24 @@ int tcp_sendmsg_locked(u64 *args)
 	struct packet *p = room(1);
 	if (!p)
 		return 0;
-	struct socket_state *s = sender(sk, p);
+	u64 key = first_argument(args);
+	struct socket_state *s = sender(key, 1);
 	if (!s)
 		return 0;
 	u64 caller = get_current_pid_tgid();
-	if (s->window != window)
-		resume(s, sk);
-	else
-		catch_up(s, sk);
+	meet(s, key);
 	// Each packet of one call comes here.
 	if (call_ends && s->caller == caller && s->message == (u64)msg)
 		return 0;
 	s->caller = caller;
 	s->message = (u64)msg;
 	struct call call;
-	current_call(&call, (u64)sk);
+	current_call(&call, key);
 	u8 api = call.api;
 	u32 flags = msg->msg_flags;
 	if (api == API_URING_SEND || api == API_URING_ZC) {
 		bool fixed = msg->msg_iter.iter_type == iter_bvec;
-		api = !msg->msg_ubuf ? API_URING_SEND : fixed ? API_URING_ZC_FIXED : API_URING_ZC;
+		api = !READ(msg, msg_ubuf) ? API_URING_SEND : fixed ? API_URING_ZC_FIXED : API_URING_ZC;
 		if (flags & MSG_SPLICE_PAGES)
 			api = API_SPLICE;
 	}
@@ -282,12 +287,13 @@ int sock_send_length(u64 *args)
 	struct packet *p = room(1);
 	if (!p)
 		return 0;
+	u64 key = first_argument(args);
 	if (no_sends && sk->sk_protocol == IPPROTO_TCP) {
 		if (sent > 0)
-			send_sock(sk, p, write_seq_of(sk) - sent);
+			send_sock(key, 1, write_seq_of(sk) - sent);
 		return 0;
 	}
-	struct socket_state *s = sender(sk, p);
+	struct socket_state *s = sender(key, 1);
 	if (!s)
 		return 0;
 	s->caller = 0;
@@ -297,14 +303,11 @@ int sock_send_length(u64 *args)
 		return 0;
 	}
 	if (s->facts.protocol == IPPROTO_TCP) {
-		if (s->window != window)
-			resume(s, sk);
-		else
-			catch_up(s, sk);
+		meet(s, key);
 		return 0;
 	}
 	struct call call;
-	current_call(&call, (u64)sk);
+	current_call(&call, key);
 	ask(s, sk, s->sent, &call, call.api);
 	count_sent(s, KIND_SENT, call.api, sent);
 	s->sent += sent;
@@ -357,11 +360,13 @@ int net_dev_queue(u64 *args)
 {
 	struct sk_buff *skb = (void *)args[0];
 	struct sock *sk = skb->sk;
+	struct net_device *dev = skb->dev;
+	u32 device = dev->ifindex;
 	struct flight *f = flight_of(skb);
-	u32 device = skb->dev->ifindex;
 	if (f && !sk) { // forwarded, or handed down by a tunnel
+		struct net *net = READ(dev, nd_net.net);
 		f->met = MET_QUEUE >> 16;
-		count_flight(args, f, device, netns_of(skb->dev), MET_QUEUE, class_now(f, skb), 0);
+		count_flight(args, f, device, READ(net, net_cookie), MET_QUEUE, class_now(f, skb), 0);
 		return 0;
 	}
 	if (!sk || !full_socket(sk))
@@ -370,16 +375,16 @@ int net_dev_queue(u64 *args)
 	if ((family != AF_INET && family != AF_INET6) || (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP))
 		return 0;
 	struct packet *p = room(0);
-	if (!p || !read_packet(p, skb, protocol))
+	if (!p || !read_packet(p, skb, dev, protocol))
 		return 0;
 	// On its way down from a device that stands on this one.
 	if (f && f->sock == (u64)sk && f->seq == p->number && f->payload == p->payload && f->device != device)
 		return 0;
 	struct socket_state *s;
-	u64 key = (u64)sk;
+	u64 key = number_of(p, sk);
 	u32 none = 0, *edge = &none;
 	if (protocol == IPPROTO_UDP) {
-		s = sender(sk, p);
+		s = sender(key, 0);
 		if (!s)
 			return 0;
 		struct call call;
@@ -400,13 +405,13 @@ int net_dev_queue(u64 *args)
 			count_sent(s, KIND_SENT, call.api, p->payload);
 	} else {
 		if (no_sends)
-			s = send_sock(sk, p, p->seq);
+			s = send_sock(key, 0, p->seq);
 		else
 			s = map_lookup(&sockets, &key);
 		if (!s)
 			return 0;
 		if (s->window != window)
-			resume(s, sk);
+			resume(s, key);
 		edge = &s->queued;
 		if ((s32)(p->seq + p->payload - s->queued) <= 0) {
 			u32 number = find_run(&s->asked, p->seq);
@@ -424,12 +429,12 @@ int net_dev_queue(u64 *args)
 	if (only_device && device != only_device)
 		return 0;
 	if (s->device != device)
-		note_device(skb->dev);
+		note_device(number_of(p, dev));
 	s->device = device;
 	u32 keep = p->evidence;
 	if (protocol == IPPROTO_TCP)
 		keep &= ~SEEN_PARTIAL; // TCP leaves it to the device always
-	p->evidence = keep | device_evidence(skb->dev, p->flags & PACKET_V6);
+	p->evidence = keep | device_evidence(dev, p->flags & PACKET_V6);
 	p->stack = keep_stack(args);
 	walk(p, s, KIND_QUEUED, edge);
 	return 0;
@@ -438,19 +443,20 @@ int net_dev_queue(u64 *args)
 // take_off remembers a packet that leaves, if anything may become of it that
 // matters: not one that was copied, where a real device takes it, or a stack of
 // this machine without a program that would copy it again.
-INLINE void take_off(struct packet *p, struct socket_state *s, struct net_device *dev, u64 sk, u32 lent)
+GLOBAL int take_off(struct packet *p, struct socket_state *s, u64 device, u64 sk, u32 lent)
 {
-	if (!p->counted && window)
-		return;
-	if (!lent && !dev->xdp_prog && (p->evidence & SEEN_LOOPBACK || !dev->rtnl_link_ops))
-		return;
+	struct net_device *dev = (void *)device;
+	if (!p || !s || (!p->counted && window))
+		return 0;
+	if (!lent && !READ(dev, xdp_prog) && (p->evidence & SEEN_LOOPBACK || !READ(dev, rtnl_link_ops)))
+		return 0;
 	u32 number = find_run(&s->seen, p->seq + p->payload - 1);
 	struct run run = {};
 	if (known(&s->seen, number))
 		run = s->seen.at[number % RUNS];
 	struct flight *f = place_for(p->id, p->events);
 	if (!f)
-		return;
+		return 0;
 	*f = (struct flight){
 		.packet = p->id, .sock = sk, .id = s->facts.id, .seq = p->number, .mark = p->mark,
 		.datagram = p->protocol == IPPROTO_UDP, .payload = p->payload, .bytes = p->counted, .lent_bytes = lent,
@@ -461,6 +467,7 @@ INLINE void take_off(struct packet *p, struct socket_state *s, struct net_device
 	if (window & 1)
 		f->evidence |= SEEN_SAMPLED;
 	LOSE(flights_in);
+	return 0;
 }
 
 SEC("tp_btf/net_dev_start_xmit")
@@ -476,24 +483,24 @@ int net_dev_start_xmit(u64 *args)
 	if (!s || s->window != window) // it was queued before the window
 		return 0;
 	struct packet *p = room(0);
-	if (!p || !read_packet(p, skb, s->facts.protocol))
+	if (!p || !read_packet(p, skb, dev, s->facts.protocol))
 		return 0;
 	p->evidence |= device_evidence(dev, p->flags & PACKET_V6);
-	if (p->evidence & SEEN_LENT && device_tapped(dev, 1))
+	if (p->evidence & SEEN_LENT && device_tapped(number_of(p, dev), 1))
 		p->evidence |= SEEN_TAP;
 	p->stack = keep_stack(args);
 	if (p->protocol == IPPROTO_UDP)
 		p->seq = s->queued - p->payload; // it was the last to be queued
 	if (p->device == s->device) {
 		u32 lent = walk(p, s, KIND_DOOR, &s->door);
-		take_off(p, s, dev, key, lent);
+		take_off(p, s, number_of(p, dev), number_of(p, sk), lent);
 		return 0;
 	}
 	struct lower_key below = {.socket = s->facts.id, .device = p->device, .netns = p->netns};
 	u32 *edge = map_lookup(&lower, &below);
 	if (!edge) {
 		u32 start = p->seq;
-		note_device(dev);
+		note_device(number_of(p, dev));
 		map_update(&lower, &below, &start, BPF_ANY);
 		edge = map_lookup(&lower, &below);
 		if (!edge)
@@ -502,7 +509,7 @@ int net_dev_start_xmit(u64 *args)
 	u32 lent = walk(p, s, KIND_LOWER, edge);
 	struct flight *f = find_flight(p->id);
 	if (!f)
-		take_off(p, s, dev, key, lent); // a segment of what came from above
+		take_off(p, s, number_of(p, dev), number_of(p, sk), lent); // a segment of what came from above
 	else if (!p->data_len)
 		f->lent_bytes = 0;
 	return 0;
@@ -513,7 +520,11 @@ int sched_process_fork(u64 *args)
 {
 	struct task_struct *child = (void *)args[1];
 	u32 parent = get_current_pid_tgid() >> 32, tgid = child->tgid;
-	if (only_processes && map_lookup(&processes, &parent))
+	if (!only_processes)
+		return 0;
+	if (map_lookup(&processes, &parent))
 		map_update(&processes, &tgid, &parent, BPF_ANY);
+	else // the id was that of one who has ended
+		map_delete(&processes, &tgid);
 	return 0;
 }

@@ -3,7 +3,6 @@
 package render
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,22 +18,28 @@ func JSON(w io.Writer, v any) error { return encode(w, v, "  ") }
 func JSONLine(w io.Writer, v any) error { return encode(w, v, "") }
 
 func encode(w io.Writer, v any, indent string) error {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
+	enc := json.NewEncoder(visible{w})
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", indent)
-	if err := enc.Encode(v); err != nil {
-		return fmt.Errorf("encode JSON: %w", err)
-	}
-	_, err := w.Write(visible(b.Bytes()))
-	return err
+	return enc.Encode(v)
 }
 
-// visible replaces what does not print by \u escapes. The encoder has escaped
-// all below U+0020, so whatever is found stands in a string.
-func visible(b []byte) []byte {
-	out := make([]byte, 0, len(b))
+// visible replaces what does not print by \u escapes. The encoder, which writes all
+// of a value at once, has escaped all below U+0020, so whatever is found stands in a
+// string. It goes on in pieces: an answer can be of many megabytes.
+type visible struct{ w io.Writer }
+
+func (v visible) Write(b []byte) (int, error) {
+	const piece = 32 << 10
+	out := make([]byte, 0, min(len(b), piece+utf8.UTFMax))
+	size := len(b)
 	for len(b) > 0 {
+		if len(out) >= piece {
+			if _, err := v.w.Write(out); err != nil {
+				return size - len(b), err
+			}
+			out = out[:0]
+		}
 		r, n := utf8.DecodeRune(b)
 		switch {
 		case r < 0x7f || unicode.IsPrint(r) && !unicode.Is(unicode.M, r):
@@ -47,5 +52,6 @@ func visible(b []byte) []byte {
 		}
 		b = b[n:]
 	}
-	return out
+	_, err := v.w.Write(out)
+	return size, err
 }
