@@ -18,7 +18,10 @@ const completionBytes = 960
 // uses so many bytes of option memory.
 func refusedBy(options int) (cause, reason string) {
 	limit, ok := readSysctl("net/core/optmem_max")
-	if options > 0 && (ok && options+completionBytes > limit || lockedMemoryFree()) {
+	switch {
+	case options == 0 && (ok && completionLeast > limit || lockedMemoryFree()):
+		return "optmem-limit", "the option memory that the socket may have does not hold one completion"
+	case options > 0 && (ok && options+completionBytes > limit || lockedMemoryFree()):
 		return "optmem-limit", "the socket's option memory is used up by completions"
 	}
 	return "memlock-limit", "the locked memory of this user is used up"

@@ -186,3 +186,30 @@ func TestOptionMemory(t *testing.T) {
 		t.Errorf("told %q", causes)
 	}
 }
+
+// TestNoOptionMemory has room for no completion at all, while nothing limits the
+// locked memory: everything is copied, and the right limit is named.
+func TestNoOptionMemory(t *testing.T) {
+	sink := newSink(t)
+	err := sink.Do(func() error { return os.WriteFile("/proc/sys/net/core/optmem_max", []byte("256"), 0o644) })
+	if errors.Is(err, os.ErrNotExist) {
+		t.Skip("needs a kernel on which net.core.optmem_max is of the network namespace")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	var causes []string
+	s := sinkSender(t, sink, "tcp4", transmit.Options{Threshold: 4096, OnDowngrade: func(d *transmit.Downgrade) { causes = append(causes, d.Cause) }})
+	p := make([]byte, 64<<10)
+	for i := range 4 {
+		c, err := s.Send(t.Context(), p)
+		if err != nil || c.Bytes() != int64(len(p)) {
+			t.Fatalf("send %d: %d bytes, %v", i, c.Bytes(), err)
+		}
+	}
+	if st := s.Stats(); st.ZerocopySends != 0 || st.NoBufferSpace == 0 {
+		t.Errorf("%+v", st)
+	}
+	if len(causes) != 1 || causes[0] != "optmem-limit" {
+		t.Errorf("told %q", causes)
+	}
+}
