@@ -72,6 +72,14 @@ func SetNoLinkLocal(n *Netlink, index int) error {
 	return Wrap(fmt.Sprintf("RTM_SETLINK %d addrgenmode none", index), err)
 }
 
+// SetLinkMTU sets the MTU of the device with an index, in bytes. It needs
+// CAP_NET_ADMIN.
+func SetLinkMTU(n *Netlink, index, mtu int) error {
+	body := AppendNetlinkAttr(linkMessage(index, 0, 0), unix.IFLA_MTU, binary.NativeEndian.AppendUint32(nil, uint32(mtu)))
+	_, err := n.Query(unix.RTM_NEWLINK, 0, body)
+	return Wrap(fmt.Sprintf("RTM_NEWLINK %d mtu %d", index, mtu), err)
+}
+
 // SetLinkUp brings a device up.
 func SetLinkUp(n *Netlink, index int) error {
 	_, err := n.Query(unix.RTM_NEWLINK, 0, linkMessage(index, unix.IFF_UP, unix.IFF_UP))

@@ -30,9 +30,9 @@ const (
 	SolTLS         = unix.SOL_TLS
 	SolPacket      = unix.SOL_PACKET
 	SolXDP         = unix.SOL_XDP
-	SoZerocopy     = unix.SO_ZEROCOPY // Linux 4.14 for TCP, 5.0 for UDP, 6.7 for vsock
-	SoTimestamping = unix.SO_TIMESTAMPING
-	SoMeminfo      = unix.SO_MEMINFO // nine uint32, Linux 4.12
+	SoZerocopy     = unix.SO_ZEROCOPY     // Linux 4.14 for TCP, 5.0 for UDP, 6.7 for vsock
+	SoTimestamping = unix.SO_TIMESTAMPING // linux/net_tstamp.h has the flags
+	SoMeminfo      = unix.SO_MEMINFO      // nine uint32, Linux 4.12
 	SoError        = unix.SO_ERROR
 	SoType         = unix.SO_TYPE
 	SoSndbuf       = unix.SO_SNDBUF
@@ -43,6 +43,9 @@ const (
 	TCPQuickack        = unix.TCP_QUICKACK
 	TCPULP             = unix.TCP_ULP              // Linux 4.13; loads modules for CAP_NET_ADMIN
 	TCPZerocopyReceive = unix.TCP_ZEROCOPY_RECEIVE // Linux 4.18
+
+	IPMTUDiscover = unix.IP_MTU_DISCOVER // whether datagrams say that they may not be cut
+	IPPmtuDont    = unix.IP_PMTUDISC_DONT
 
 	UDPCork    = unix.UDP_CORK
 	UDPSegment = unix.UDP_SEGMENT // Linux 4.18
@@ -59,6 +62,13 @@ const (
 	XDPUmemReg            = unix.XDP_UMEM_REG
 	XDPUmemFillRing       = unix.XDP_UMEM_FILL_RING
 	XDPUmemCompletionRing = unix.XDP_UMEM_COMPLETION_RING
+)
+
+// Flags of SoTimestamping; linux/net_tstamp.h.
+const (
+	StampSent    = unix.SOF_TIMESTAMPING_TX_SOFTWARE
+	StampReport  = unix.SOF_TIMESTAMPING_SOFTWARE
+	StampHeaders = unix.SOF_TIMESTAMPING_OPT_TSONLY // without the packet; Linux 3.19
 )
 
 // Message flags and poll(2) events.

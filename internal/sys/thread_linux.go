@@ -15,3 +15,15 @@ func SetThreadCPUs(cpus ...int) error {
 	}
 	return Wrap("sched_setaffinity", unix.SchedSetaffinity(0, &set))
 }
+
+// SetThreadUIDs sets the real, effective and saved user id of the calling thread
+// and of no other; setresuid(2), which knows no processes. The kernel takes the
+// effective capabilities with the effective id 0, and gives them back with it as long
+// as one of the three is 0; capabilities(7).
+func SetThreadUIDs(real, effective, saved int) error {
+	_, _, e := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(real), uintptr(effective), uintptr(saved))
+	if e != 0 {
+		return Wrap("setresuid", e)
+	}
+	return nil
+}

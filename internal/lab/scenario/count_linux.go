@@ -65,7 +65,7 @@ func (p *place) read(at *room, addr netip.Addr) error {
 	where := netip.AddrPortFrom(addr, discard).String()
 	err := at.Do(func() (err error) {
 		var plain net.ListenConfig
-		plain.SetMultipathTCP(false)
+		plain.SetMultipathTCP(p.multipath)
 		if r.tcp, err = plain.Listen(context.Background(), "tcp4", where); err == nil {
 			r.udp, err = net.ListenPacket("udp4", where)
 		}

@@ -16,6 +16,7 @@ type Witness struct {
 	Predicted, Reported, Observed Column
 	// PassesUnknown says that how often the payload is summed is not predicted.
 	PassesUnknown bool
+	Tier          string // of package ebpf
 	// UnknownBytes are those of which the tracer could not tell.
 	UnknownBytes uint64
 	// ResentBytes were sent more than once: they may have been copied one time and
@@ -36,7 +37,7 @@ func Judge(s *Scenario, t Truth, w Witness) Result {
 	r := Result{
 		ID: s.ID, Summary: s.Summary, API: s.Traffic.API, Protocol: s.Traffic.Protocol, SetUp: describe(s.SetUp),
 		SentBytes: w.Sent, ArrivedBytes: w.Arrived,
-		Expected:  Column{CopiedBytes: &expected, Causes: named(t.Causes), Detail: t.Why},
+		Expected:  Column{CopiedBytes: &expected, Causes: named(t.Causes), Detail: t.Why, Refused: t.Refused},
 		Predicted: w.Predicted, Reported: w.Reported, Observed: w.Observed, Findings: []Finding{},
 	}
 	j := judge{Witness: &w, expected: expected, causes: r.Expected.Causes, result: &r}
@@ -101,18 +102,30 @@ func (j *judge) predicted(s *Scenario) {
 	}
 	switch {
 	case s.Unpredicted != "":
-		j.result.Predicted = Column{Causes: []string{}, Detail: s.Unpredicted}
+		j.result.Predicted = Column{Causes: []string{}, Detail: "not predicted: " + s.Unpredicted}
 	case j.Predicted.CopiedBytes == nil:
 		j.find(LayerProbe, Unknown, "What becomes of the payload is not predicted: %s", j.Predicted.Detail)
 	case d != "":
 		j.find(LayerProbe, Wrong, "Predicted are %s.", d)
 	}
+	if got, want := j.Predicted.Refused, j.result.Expected.Refused; got != want && s.Unpredicted == "" {
+		j.find(LayerProbe, Wrong, "Predicted is that the kernel refuses it for: %s; it does for: %s.", none(got), none(want))
+	}
+}
+
+// blind reports whether package ebpf cannot see what happens.
+func (s *Scenario) blind(tier string) bool {
+	return s.Unobserved != "" && (s.Blind == nil || slices.Contains(s.Blind, tier))
+}
+
+func none(id string) string {
+	return list(named(slices.DeleteFunc([]string{id}, func(s string) bool { return s == "" })))
 }
 
 func (j *judge) observed(s *Scenario) {
 	switch d := j.differs(j.Observed); {
-	case s.Unobserved != "":
-		j.result.Observed.Detail = s.Unobserved
+	case s.blind(j.Tier):
+		j.result.Observed = Column{Causes: []string{}, Detail: "not observed: " + s.Unobserved}
 	case j.Observed.CopiedBytes == nil:
 		j.find(LayerEBPF, Unknown, "The tracer saw nothing of the transfer: %s", j.Observed.Detail)
 	case j.UnknownBytes > j.Sent/slack:
@@ -133,6 +146,9 @@ func quiet() map[string]string {
 
 func (j *judge) reported() {
 	c := j.Reported.CopiedBytes
+	if got, want := j.Reported.Refused, j.result.Expected.Refused; want != "" && got != want {
+		j.find(LayerTransmit, Wrong, "The sender was refused for: %s; it is for: %s.", none(got), none(want))
+	}
 	if c == nil || j.near(*c, j.expected) {
 		return
 	}
@@ -151,7 +167,7 @@ func (j *judge) reported() {
 // and not with the truth.
 func (j *judge) majority(s *Scenario) {
 	p, o := j.Predicted, j.Observed
-	if s.Unpredicted != "" || s.Unobserved != "" || p.CopiedBytes == nil || o.CopiedBytes == nil ||
+	if s.Unpredicted != "" || s.blind(j.Tier) || p.CopiedBytes == nil || o.CopiedBytes == nil ||
 		j.differs(p) == "" || j.differs(o) == "" || !j.near(*p.CopiedBytes, *o.CopiedBytes) || !slices.Equal(p.Causes, o.Causes) {
 		return
 	}

@@ -27,7 +27,7 @@ func observed(s *ebpf.Summary, inode uint64, t Traffic) sight {
 		v.unknown += f.UnknownBytes
 		v.resent += f.RetransmittedData
 		copied += f.CopiedBytes
-		if f.API != t.API {
+		if f.API != t.called() {
 			apis = append(apis, fmt.Sprintf("%d bytes by %s", f.Bytes, f.API))
 		}
 		for _, c := range f.Causes {

@@ -67,6 +67,9 @@ type place struct {
 	sink  *lab.Sink
 	count counter // nil: nobody counts what arrives
 
+	multipath bool    // the reader listens for MPTCP
+	memlock   *uint64 // the senders' limit, in bytes; nil: they have none
+
 	undo []func() error // the last first
 }
 

@@ -46,7 +46,12 @@ func predicted(r *probe.PathReport, t Traffic) (c Column, passesUnknown bool) {
 // size next below it.
 func rowOf(rows []probe.APIReport, t Traffic, mtu int) (best probe.APIReport, ok bool) {
 	source := "file"
-	if t.memory() {
+	switch {
+	case t.Source == Written:
+		source = "pipe"
+	case t.Source == Connected:
+		source = "socket"
+	case t.memory() || t.called() != t.API:
 		source = "memory"
 	}
 	// The rows of datagrams are one of the MTU, one of a byte more, and one of
@@ -56,7 +61,7 @@ func rowOf(rows []probe.APIReport, t Traffic, mtu int) (best probe.APIReport, ok
 		size = min(size, whole+1)
 	}
 	for _, r := range rows {
-		if r.API != t.API || r.Protocol != t.Protocol || r.Source != source {
+		if r.API != t.called() || r.Protocol != t.Protocol || r.Source != source {
 			continue
 		}
 		if segments := r.Protocol == "udp" && r.SizeBytes > datagram(mtu)+1; segments != (t.Segment > 0) {

@@ -13,12 +13,17 @@ import (
 // raw sends by system calls of our own.
 func (tr *transfer) raw(c net.Conn, t Traffic, s *source) error {
 	return control(c, func(fd int) error {
-		if t.API == "msg_zerocopy" {
+		if t.API == "msg_zerocopy" && !t.Socket.NoOption {
 			if err := sys.SetsockoptInt(fd, sys.SolSocket, sys.SoZerocopy, 1); err != nil {
 				return err
 			}
 			tr.reported.CopiedBytes = new(uint64)
 		}
+		defer func() {
+			if tr.noBuffers {
+				tr.reported.CopiedBytes = nil // of what is lent
+			}
+		}()
 		call, end, err := tr.caller(t, s)
 		if err != nil {
 			return err
@@ -44,19 +49,16 @@ func (tr *transfer) caller(t Traffic, s *source) (call caller, end func(), err e
 	none := func() {}
 	switch t.API {
 	case "msg_zerocopy":
-		return func(fd, done int) (int, error) {
-			n, err := sys.Send(fd, s.memory[done:], sys.MsgZerocopy|sys.MsgDontwait|sys.MsgNosignal)
-			if err == nil {
-				err = tr.completion(fd, n)
-			}
-			return n, err
-		}, none, nil
+		return tr.lend(t, s), none, nil
 	case "sendfile":
 		return func(fd, done int) (int, error) {
 			off := int64(done)
 			return sys.Sendfile(fd, int(s.file.Fd()), &off, t.Size-done)
 		}, none, nil
 	case "splice", "vmsplice":
+		if t.Source == Written {
+			return func(fd, done int) (int, error) { return s.pour(fd, t.Size-done) }, none, nil
+		}
 		pipe, err := sys.Pipe()
 		if err != nil {
 			return nil, none, err
@@ -65,6 +67,27 @@ func (tr *transfer) caller(t Traffic, s *source) (call caller, end func(), err e
 		return throughPipe(pipe, t, s), end, nil
 	}
 	return nil, none, fmt.Errorf("%s by system calls: %w", t.API, errors.ErrUnsupported)
+}
+
+// lend sends memory that the kernel keeps until it says so. Where it takes nothing
+// into its keeping the rest of the send is written: a part of it could be lent, but it
+// is the whole that is refused.
+func (tr *transfer) lend(t Traffic, s *source) caller {
+	flags, refused := sys.MsgDontwait|sys.MsgNosignal, false
+	return func(fd, done int) (int, error) {
+		if refused = refused && done > 0; refused {
+			return sys.Send(fd, s.memory[done:], flags)
+		}
+		n, err := sys.Send(fd, s.memory[done:], flags|sys.MsgZerocopy)
+		switch {
+		case errors.Is(err, syscall.ENOBUFS): // nothing is outstanding that it would help to wait for
+			tr.noBuffers, refused = true, true
+			return sys.Send(fd, s.memory[done:], flags)
+		case err == nil && !t.Socket.NoOption:
+			err = tr.completion(fd, n)
+		}
+		return n, err
+	}
 }
 
 // throughPipe fills a pipe with references, and empties it into the socket.

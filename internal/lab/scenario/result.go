@@ -47,6 +47,9 @@ type Column struct {
 	CopiedBytes *uint64  `json:"copied_bytes"` // nil: it does not say
 	Causes      []string `json:"causes"`       // sorted; what is reported has none
 	Detail      string   `json:"detail"`       // how it is known, or why it is not
+	// Refused is the id of what makes the kernel refuse the API, so that it was, or is
+	// to be, sent by writing; "" where nothing does.
+	Refused string `json:"refused,omitzero"`
 }
 
 // A Layer is who said something.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -157,7 +158,13 @@ func (r *runner) tell(id string) {
 
 // disturbs says why a set-up is not made unless it is asked for, or "".
 func (r *runner) disturbs(steps []Step) string {
-	if r.o.Disturb || !anyTap(steps) {
+	if r.o.Disturb {
+		return ""
+	}
+	if slices.ContainsFunc(steps, func(s Step) bool { _, ok := s.(HugePages); return ok }) {
+		return "the reserve of huge pages is the machine's: it is changed with --disturb alone"
+	}
+	if !anyTap(steps) {
 		return ""
 	}
 	if global, source := probe.TapsShared(); global == nil || *global {
@@ -224,20 +231,26 @@ func (r *runner) one(ctx context.Context, p *place, s *Scenario, facts *probe.Fa
 	if stop := context.Cause(ctx); stop != nil {
 		return Result{}, errors.Join(stop, closing())
 	}
-	if status, why := tr.otherWay(); why != "" {
+	if status, why := tr.otherWay(truth.Refused); why != "" {
 		return unrun(s, r.kernel, status, why), closing()
 	}
 	if err != nil {
 		status, why := lacking(err)
 		return unrun(s, r.kernel, status, why), closing()
 	}
-	w := Witness{Sent: tr.sent, Reported: tr.reported}
-	w.Predicted, w.PassesUnknown = predicted(probe.JudgePath(facts, probe.Options{To: p.to.String()}), s.Traffic)
+	w := Witness{Sent: tr.sent, Reported: tr.reported, Tier: string(r.tracer.Tier())}
+	w.Predicted, w.PassesUnknown = p.predict(facts, s.Traffic)
 	w.Reported.Causes = []string{}
+	if len(tr.refused) > 0 {
+		w.Reported.Refused = tr.refused[0].Cause
+	}
+	if tr.noBuffers && slices.Contains([]string{"memlock-limit", "optmem-limit"}, truth.Refused) {
+		w.Reported.Refused = truth.Refused
+	}
 	if w.Reported.CopiedBytes == nil {
 		w.Reported.Detail = "this API has no completions"
 	}
-	seen, lost, err := r.settle(ctx, p, s.Traffic, tr)
+	seen, lost, err := r.settle(ctx, p, s, tr)
 	if err = errors.Join(err, closing()); err != nil {
 		return Result{}, err
 	}
@@ -255,9 +268,10 @@ func (r *runner) one(ctx context.Context, p *place, s *Scenario, facts *probe.Fa
 }
 
 // otherWay says why what was sent is not what the scenario is about, or "": the
-// kernel lacks something, or package transmit knows better.
-func (tr *transfer) otherWay() (probe.CheckStatus, string) {
-	if tr.other == 0 {
+// kernel lacks something, or package transmit knows better. What the kernel is known
+// to refuse here is what the scenario is about.
+func (tr *transfer) otherWay(known string) (probe.CheckStatus, string) {
+	if tr.other == 0 || slices.ContainsFunc(tr.refused, func(d *transmit.Downgrade) bool { return known != "" && d.Cause == known }) {
 		return "", ""
 	}
 	var said []string
@@ -277,15 +291,15 @@ const (
 )
 
 // settle waits until the peer and the tracer have seen all that was sent.
-func (r *runner) settle(ctx context.Context, p *place, t Traffic, tr transfer) (seen sight, lost uint64, err error) {
+func (r *runner) settle(ctx context.Context, p *place, sc *Scenario, tr transfer) (seen sight, lost uint64, err error) {
 	for end := time.Now().Add(settleMost); ; {
 		s, err := r.tracer.Summary()
 		if err != nil {
 			return seen, 0, err
 		}
-		seen, lost = observed(s, tr.inode, t), s.LostEvents-r.lost
-		arrived := p.count == nil || p.count.arrived(t.Protocol, tr.local) >= tr.sent
-		if arrived && seen.complete(tr.sent) || time.Now().After(end) {
+		seen, lost = observed(s, tr.inode, sc.Traffic), s.LostEvents-r.lost
+		arrived := p.count == nil || p.count.arrived(sc.Traffic.Protocol, tr.local) >= tr.sent
+		if arrived && (seen.complete(tr.sent) || sc.blind(string(r.tracer.Tier()))) || time.Now().After(end) {
 			r.lost = s.LostEvents
 			return seen, lost, nil
 		}

@@ -24,6 +24,8 @@ type Scenario struct {
 	// Unobserved says why package ebpf cannot see what happens here, in a sentence;
 	// "" where it must.
 	Unobserved string
+	// Blind are the tiers of package ebpf that Unobserved is about; nil: all of them.
+	Blind []string
 }
 
 // A Step is one part of a set-up: a place, or a change of it. It is comparable
@@ -33,17 +35,25 @@ type Step interface{ fmt.Stringer }
 // Traffic is what is sent.
 type Traffic struct {
 	// API is a word of the output format: "write", "writev", "sendfile", "splice",
-	// "vmsplice", "msg_zerocopy", "io_uring_send", "io_uring_send_zc".
+	// "vmsplice", "msg_zerocopy", "io_uring_send", "io_uring_send_zc"; or of package
+	// transmit, "mmap_zerocopy".
 	API      string
 	Protocol string // "tcp" or "udp"
-	// Source is where sendfile and splice read: "" is a memfd, which is a file of
-	// the page cache.
-	Source string
+	// Source is where the payload lies; "" is memory, or for sendfile, splice and
+	// mmap_zerocopy a memfd.
+	Source Source
 	Size   int // bytes of one send
 	Count  int // sends
 
 	Segment int // UDP_SEGMENT: bytes of one datagram of a send; 0: each send is one
 	Cork    int // UDP_CORK: sends that make one datagram; 0: none
+
+	// Parts is how many pieces of memory make one send; 0 is one.
+	Parts int
+	// Registered memory is known to the ring before it is sent.
+	Registered bool
+	// Socket says how the socket differs from one as it is made.
+	Socket Socket
 
 	// Raw makes msg_zerocopy, sendfile, splice and vmsplice by system calls of the lab's own. Package
 	// transmit does not do what the kernel is known to do wrongly, or in vain.
@@ -62,11 +72,11 @@ func (t Traffic) String() string {
 	case t.Cork > 0:
 		s += fmt.Sprintf(", %d of them a datagram", t.Cork)
 	}
-	return s
+	if t.Source != "" {
+		s += " from " + string(t.Source)
+	}
+	return s + t.Socket.String()
 }
-
-// memory reports whether the API sends memory of the application.
-func (t Traffic) memory() bool { return t.API != "sendfile" && t.API != "splice" }
 
 // Truth is what becomes of the payload on a range of kernels.
 type Truth struct {
@@ -79,6 +89,9 @@ type Truth struct {
 	Copied float64
 	// Causes are the ids of all causes of kind copy or pass, sorted.
 	Causes []string
+	// Refused is the id of what makes the kernel refuse the API, so that the sender
+	// goes on by writing; "" where it takes it.
+	Refused string
 	// Why says how this is known, in a sentence.
 	Why string
 }

@@ -1,14 +1,12 @@
 package scenario
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
 	"syscall"
 	"time"
@@ -25,6 +23,8 @@ type transfer struct {
 	reported Column
 	refused  []*transmit.Downgrade // what the sender did not do as it was asked
 	other    uint64                // bytes that went another way than they should
+	// noBuffers: the kernel answered ENOBUFS, which is its word for two limits.
+	noBuffers bool
 }
 
 // patience is how long one transfer may take.
@@ -40,16 +40,20 @@ func (p *place) send(ctx context.Context, t Traffic, ring *transmit.Ring) (tr tr
 	// the peer depends on where the thread is.
 	err = p.doors[AtSender].Do(func() (err error) {
 		var d net.Dialer
+		d.SetMultipathTCP(t.Socket.Multipath)
 		c, err = d.DialContext(ctx, t.Protocol+"4", net.JoinHostPort(p.to.String(), strconv.Itoa(discard)))
 		if err != nil {
 			return err
 		}
 		closing = c.Close
+		if err := t.Socket.prepare(c); err != nil {
+			return err
+		}
 		tr.local = addrPort(c.LocalAddr())
 		if tr.inode, err = inodeOf(c); err != nil {
 			return err
 		}
-		return tr.run(ctx, c, t, ring)
+		return p.limited(func() error { return tr.run(ctx, p, c, t, ring) })
 	})
 	return tr, closing, err
 }
@@ -73,16 +77,13 @@ func control(c net.Conn, fn func(fd int) error) error {
 	return errors.Join(err, inner)
 }
 
-// pattern is what is sent.
-func pattern(n int) []byte { return bytes.Repeat([]byte("zero copy "), n/10+1)[:n] }
-
-func (tr *transfer) run(ctx context.Context, c net.Conn, t Traffic, ring *transmit.Ring) error {
+func (tr *transfer) run(ctx context.Context, p *place, c net.Conn, t Traffic, ring *transmit.Ring) error {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return fmt.Errorf("%T: %w", c, errors.ErrUnsupported)
 	}
 	o := transmit.Options{
-		Backend: transmit.Backend(t.API), SegmentBytes: t.Segment, NoReader: true, Threshold: 1,
+		Backend: transmit.Backend(t.API), OnErrqueue: func([]byte) {}, SegmentBytes: t.Segment, NoReader: true, Threshold: 1,
 		OnDowngrade: func(d *transmit.Downgrade) { tr.refused = append(tr.refused, d) },
 		Logger:      slog.New(slog.DiscardHandler),
 	}
@@ -93,11 +94,11 @@ func (tr *transfer) run(ctx context.Context, c net.Conn, t Traffic, ring *transm
 	if err != nil {
 		return err
 	}
-	source, err := openSource(t)
+	source, err := openSource(ctx, p, t, ring)
 	if err != nil {
 		return err
 	}
-	if t.Raw {
+	if t.Raw || t.Source == Written {
 		return errors.Join(tr.raw(c, t, source), source.close())
 	}
 	return errors.Join(tr.library(ctx, c, s, t, source), source.close())
@@ -111,6 +112,14 @@ func (tr *transfer) library(ctx context.Context, c net.Conn, s *transmit.Sender,
 			if err := cork(c, 1); err != nil {
 				return err
 			}
+		}
+		if source.relay != nil {
+			n, err := source.relay(ctx, c)
+			tr.sent += uint64(n)
+			if err != nil {
+				return err
+			}
+			continue
 		}
 		done, err := source.send(ctx, s, t)
 		tr.sent += uint64(done.Bytes())
@@ -191,47 +200,4 @@ func (tr *transfer) take(ctx context.Context, open []transmit.Completion) error 
 		}
 	}
 	return nil
-}
-
-// source is what is sent: memory, or a file.
-type source struct {
-	memory []byte
-	file   *os.File
-}
-
-func openSource(t Traffic) (*source, error) {
-	data := pattern(t.Size)
-	if t.memory() {
-		return &source{memory: data}, nil
-	}
-	if t.Source != "" {
-		return nil, fmt.Errorf("source %s: %w", t.Source, errors.ErrUnsupported)
-	}
-	fd, err := sys.MemfdCreate("zcprobe-lab")
-	if err != nil {
-		return nil, err
-	}
-	s := &source{file: os.NewFile(uintptr(fd), "memfd")}
-	if _, err := s.file.Write(data); err != nil {
-		return nil, errors.Join(err, s.close())
-	}
-	return s, nil
-}
-
-func (s *source) close() error {
-	if s.file == nil {
-		return nil
-	}
-	return s.file.Close()
-}
-
-// send makes one send of the source.
-func (s *source) send(ctx context.Context, to *transmit.Sender, t Traffic) (transmit.Completion, error) {
-	switch {
-	case s.file != nil:
-		return to.SendFile(ctx, s.file, 0, int64(t.Size), transmit.FileOptions{Backend: transmit.Backend(t.API)})
-	case t.API == "writev":
-		return to.Sendv(ctx, s.memory[:t.Size/2], s.memory[t.Size/2:])
-	}
-	return to.Send(ctx, s.memory)
 }
