@@ -155,14 +155,24 @@ func (x *bench) results() []Result {
 	return out
 }
 
-// conclude fills in the crossovers, where there can be any.
-func (x *bench) conclude(r *Report) {
-	copied, why := 0.0, x.track.local
-	for _, s := range r.Results {
-		if s.Backend.Notifies() {
-			copied = max(copied, s.CopiedFraction)
+// copied is how much of what ways lent the kernel said it copied, the mean of all that
+// was measured. What was not lent, as option memory ran out, is not in it.
+func (x *bench) copied() float64 {
+	sum, n := 0.0, 0
+	for _, c := range x.cells {
+		for _, s := range c.samples {
+			if s.moved.lends > 0 {
+				sum += float64(s.moved.copied) / float64(s.moved.lends)
+				n++
+			}
 		}
 	}
+	return sum / float64(max(n, 1))
+}
+
+// conclude fills in the crossovers, where there can be any.
+func (x *bench) conclude(r *Report) {
+	copied, why := x.copied(), x.track.local
 	if why != "" {
 		r.Conclusion = "No crossover can be concluded: " + why + "."
 		return
@@ -180,11 +190,11 @@ func (x *bench) conclude(r *Report) {
 	switch {
 	case r.Path == PathLab && copied > mostCopied:
 		r.Conclusive, r.Crossovers = false, []Crossover{}
-		r.Conclusion = fmt.Sprintf("No crossover can be concluded: up to %.0f %% of what was lent was copied in the laboratory, as by a packet tap on all devices.", copied*100)
+		r.Conclusion = fmt.Sprintf("No crossover can be concluded: %.0f %% of what was lent was copied in the laboratory, as by a packet tap on all devices.", copied*100)
 	case !r.Conclusive:
 		r.Conclusion = "No crossover can be concluded: no way was measured against a plain one at more than one size."
 	case copied > mostCopied:
-		r.Conclusion = fmt.Sprintf("Of what is lent up to %.0f %% is copied on this path, and the crossovers are those of that.", copied*100)
+		r.Conclusion = fmt.Sprintf("Of what is lent %.0f %% is copied on this path, and the crossovers are those of that.", copied*100)
 	case r.Path == PathLab:
 		r.Conclusion = "A network card needs at least these sizes: the laboratory has no DMA mapping, no IOMMU and no interrupts."
 	default:

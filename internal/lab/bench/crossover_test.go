@@ -24,16 +24,20 @@ func TestCrossingOf(t *testing.T) {
 	}{
 		{"nothing", nil, never, never, never},
 		{"always cheaper", []point{{4 * k, 9, flat(.5)}, {64 * k, 9, flat(.4)}}, 0, 0, 0},
-		{"always dearer", []point{{4 * k, 9, flat(1.5)}, {64 * k, 9, flat(1.4)}}, never, never, never},
+		{"always dearer", []point{{4 * k, 9, flat(1.5)}, {4 << 20, 9, flat(1.4)}}, never, never, never},
+		{"dearer as far as is known", []point{{4 * k, 9, flat(1.5)}, {64 * k, 9, flat(1.4)}}, never, 64 * k, never},
 		// Half way in the logarithms of both: between 4 and 64 KiB that is 16 KiB.
 		{"half way", []point{{4 * k, 9, wide(1.9, 2, 2.1)}, {64 * k, 9, wide(.4, .5, .6)}}, 16 * k, 12 * k, 22 * k},
 		{"in any order", []point{{64 * k, 9, wide(.4, .5, .6)}, {4 * k, 9, wide(1.9, 2, 2.1)}}, 16 * k, 12 * k, 22 * k},
 		{"not surely cheaper at the end", []point{{4 * k, 9, wide(1.5, 2, 3)}, {64 * k, 9, wide(.4, .5, 1.1)}}, 16 * k, 9 * k, never},
 		{"not surely dearer at the start", []point{{4 * k, 9, wide(.5, 2, 3)}, {64 * k, 9, wide(.4, .5, .6)}}, 16 * k, 0, 32 * k},
 		{"nothing is sure", []point{{4 * k, 9, wide(.5, 2, 3)}, {64 * k, 9, wide(.5, 1.01, 2)}}, never, 0, never},
-		// The last crossing counts: from there on it is cheaper.
-		{"crosses thrice", []point{{1 * k, 9, flat(2)}, {4 * k, 9, flat(.5)}, {16 * k, 9, flat(2)}, {64 * k, 9, flat(.5)}}, 32 * k, 31 * k, 33 * k},
-		{"no number", []point{{4 * k, 9, flat(2)}, {64 * k, 9, flat(math.NaN())}}, never, never, never},
+		// What rises between is noise: the two in the middle cost the same, which is as
+		// much as the other way. The interval goes to where it surely stays below.
+		{"crosses thrice", []point{{1 * k, 9, flat(2)}, {4 * k, 9, flat(.5)}, {16 * k, 9, flat(2)}, {64 * k, 9, flat(.5)}}, 16 * k, 16 * k, 33 * k},
+		{"crosses thrice, mostly below", []point{{1 * k, 9, flat(2)}, {4 * k, 9, flat(.4)}, {16 * k, 9, flat(1.1)}, {64 * k, 9, flat(.2)}}, 2830, 2830, 18 * k},
+		{"crosses thrice, badly known above", []point{{1 * k, 9, flat(2)}, {4 * k, 9, flat(.5)}, {16 * k, 9, wide(.5, 2, 6)}, {64 * k, 9, flat(.5)}}, 2 * k, 2 * k, 48 * k},
+		{"no number", []point{{4 * k, 9, flat(2)}, {64 * k, 9, flat(math.NaN())}}, never, 64 * k, never},
 		{"no interval", []point{{4 * k, 9, benchpair.Interval([]float64{2})}, {64 * k, 9, benchpair.Interval([]float64{.5})}}, 16 * k, 0, never},
 		{"equal at a size", []point{{4 * k, 9, flat(1)}, {64 * k, 9, flat(.5)}}, 4 * k, 0, 5 * k},
 	} {

@@ -33,8 +33,10 @@
 // # Crossovers
 //
 // A crossover is where the ratio of two ways, within a round, comes to 1: between
-// measured sizes on a line over the logarithm of the size. Its interval is where the
-// ends of the ratio's intervals do. A way that is not surely cheaper at the largest
-// size has an interval without an upper end, and one that is dearer there never
-// crosses. Disturbance makes intervals wider; what was seen of it, the report says.
+// measured sizes on a line over the logarithm of the size, once the ratios are made to
+// fall with it. Its interval is where the ends of the ratio's intervals do. A way that
+// is not surely cheaper at the largest size has an interval without an upper end, and
+// one that is surely dearer at 4 MiB never crosses. Sizes near the crossing are measured
+// as long as there is time. Disturbance makes intervals wider; what was seen of it, the
+// report says.
 package bench

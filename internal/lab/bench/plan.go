@@ -84,21 +84,17 @@ func allGroups() []group {
 	}}
 }
 
-// quickWays are what a calibration is about, and what files are sent by without.
-func quickWays() []transmit.Backend {
-	return []transmit.Backend{transmit.Write, transmit.MsgZerocopy, transmit.IoUringSendZC, transmit.Sendfile, transmit.MmapZerocopy, transmit.ReadWrite, transmit.CopyFileRange}
+// quickPairs are what a calibration is about, and how files are copied.
+func quickPairs() []pair {
+	return []pair{
+		{transmit.MsgZerocopy, transmit.Write}, {transmit.IoUringSendZC, transmit.Write},
+		{transmit.MmapZerocopy, transmit.Sendfile}, {transmit.CopyFileRange, transmit.ReadWrite},
+	}
 }
 
 // groups returns what is to be measured: every way that is asked for, with what it
 // is compared to.
 func (o *Options) groups() []group {
-	wanted := o.Backends
-	if len(wanted) == 0 && o.Quick {
-		wanted = quickWays()
-	}
-	if len(wanted) == 0 {
-		wanted = transmit.Backends()
-	}
 	var out []group
 	for _, g := range allGroups() {
 		if o.To != "" && g.to == transmit.ToFile {
@@ -111,11 +107,11 @@ func (o *Options) groups() []group {
 			}
 		}
 		for _, p := range g.pairs {
-			if slices.Contains(wanted, p.way) {
+			if o.wants(p) {
 				pairs = append(pairs, p)
 				add(p.plain)
 				add(p.way)
-			} else if slices.Contains(wanted, p.plain) {
+			} else if slices.Contains(o.Backends, p.plain) {
 				add(p.plain)
 			}
 		}
@@ -124,6 +120,17 @@ func (o *Options) groups() []group {
 		}
 	}
 	return out
+}
+
+// wants reports whether a pair is to be compared.
+func (o *Options) wants(p pair) bool {
+	switch {
+	case len(o.Backends) > 0:
+		return slices.Contains(o.Backends, p.way)
+	case o.Quick:
+		return slices.Contains(quickPairs(), p)
+	}
+	return true
 }
 
 // sizes returns the sizes that are measured first.
@@ -158,16 +165,16 @@ type pace struct {
 }
 
 // pace returns it. Quick ends in less than 10 seconds with setting up and
-// clearing away. Ten rounds give an interval from the second smallest value to the
-// second largest, 12 one from the third.
+// clearing away. The six rounds of one pass give an interval from the smallest value to
+// the largest, 12 one from the third to the third.
 func (o *Options) pace() pace {
 	switch {
 	case o.own != nil:
 		return *o.own
 	case o.Quick && o.To == "":
-		return pace{run: 2500 * time.Microsecond, rounds: 10, passes: 2, refine: 10, extra: 20, all: 8 * time.Second}
+		return pace{run: 2500 * time.Microsecond, rounds: 12, passes: 2, refine: 10, extra: 20, all: 8 * time.Second}
 	case o.Quick:
-		return pace{run: 4 * time.Millisecond, rounds: 10, passes: 2, refine: 10, extra: 20, all: 8 * time.Second}
+		return pace{run: 4 * time.Millisecond, rounds: 12, passes: 2, refine: 10, extra: 20, all: 8 * time.Second}
 	}
 	return pace{run: 15 * time.Millisecond, rounds: 12, passes: 2, refine: 12, extra: 10, all: 3 * time.Minute}
 }
