@@ -37,6 +37,8 @@ type Result struct {
 
 	Findings []Finding `json:"findings"`
 
+	// Attempts is how often it was run: what nobody could tell is tried again.
+	Attempts int `json:"attempts"`
 	// DurationNS is how long it took, the set-up included where it was made for this
 	// scenario.
 	DurationNS int64 `json:"duration_ns"`

@@ -21,6 +21,9 @@ func TestRun(t *testing.T) {
 		for _, f := range s.Findings {
 			t.Logf("    %s %s: %s", f.Layer, f.Kind, f.Text)
 		}
+		if s.Attempts < 1 && s.Status != probe.Skipped {
+			t.Errorf("%s: %d attempts", s.ID, s.Attempts)
+		}
 		if s.Status == probe.Fail {
 			t.Errorf("%s: %+v", s.ID, s)
 		}
