@@ -96,7 +96,7 @@ func TestCorked(t *testing.T) {
 	} {
 		var copied uint64
 		var ids []string
-		for _, f := range summarize(observations{sockets: []Socket{udp}, counts: c.in}) {
+		for _, f := range summarize(&observations{sockets: []Socket{udp}, counts: c.in}) {
 			copied += f.CopiedBytes
 			for _, cause := range f.Causes {
 				ids = append(ids, cause.ID)
