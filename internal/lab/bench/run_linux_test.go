@@ -15,9 +15,10 @@ import (
 	"github.com/zcprobe/zcprobe/transmit"
 )
 
-// hasty is for tests of what is measured, not of how well.
+// hasty is for tests of what is measured, not of how well. A busy machine may take as
+// long as it likes.
 func hasty() *pace {
-	return &pace{run: 200 * time.Microsecond, rounds: 6, passes: 2, refine: 6, extra: 1, all: time.Minute}
+	return &pace{run: 200 * time.Microsecond, rounds: 6, passes: 2, refine: 6, extra: 1, all: 10 * time.Minute}
 }
 
 // In the laboratory every way works or says why not, and what was lent is not copied.
@@ -59,8 +60,9 @@ func checkResult(t *testing.T, r *Report, g group, b transmit.Backend, heat tran
 		if x.Runs < leastRounds || x.CPUNSPerByte <= 0 || x.ThroughputBytesPerS <= 0 || x.CILow > x.CPUNSPerByte || x.CIHigh < x.CPUNSPerByte {
 			t.Errorf("%+v", x)
 		}
-		// The calls that copy do, and nothing behind the others.
-		if g.to == transmit.TCP && b.Copies() != (x.CopiedFraction > 0.5) {
+		// The calls that copy do, and nothing behind the others. Of many small sends some
+		// are copied for want of option memory, when completions come late.
+		if g.to == transmit.TCP && (b.Copies() || size > 64<<10) && b.Copies() != (x.CopiedFraction > 0.5) {
 			t.Errorf("%s copied %.2f of the bytes", b, x.CopiedFraction)
 		}
 	}
