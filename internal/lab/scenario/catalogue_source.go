@@ -65,3 +65,21 @@ func relayed() []Scenario {
 			}),
 	)
 }
+
+// unixScenarios are streams to a program of this machine that need no network. They
+// fit into the buffers of the sockets, as the peer reads at the end.
+func unixScenarios() []Scenario {
+	const summary = "a unix socket"
+	pair := []Step{UnixPair{}}
+	return with(slices.Concat(
+		family{"unix", summary, pair, []string{"write"}, always(All, "unix_stream_sendmsg copies into packets of its own", "api-copy")}.scenarios(),
+		family{"unix", summary, pair, references(), always(None,
+			"the packets refer to the pages (unix_stream_sendpage, and skb_splice_from_iter since 6.5)")}.scenarios(),
+		family{"unix", summary, pair, []string{"msg_zerocopy"}, []Truth{{Copied: All, Causes: []string{"non-zc-proto"}, Refused: "non-zc-proto",
+			Why: "unix sockets have no SO_ZEROCOPY, and the call copies"}}}.scenarios(),
+	), func(s *Scenario) {
+		s.Traffic.Protocol, s.Traffic.Size, s.Traffic.Count = "unix", 2*page, 4
+		s.Unpredicted = "a path's report is about devices of the network"
+		s.Unobserved = "TCP and UDP sockets are looked at, and no others; what the peer reads after the source was changed shows it instead"
+	})
+}

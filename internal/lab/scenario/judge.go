@@ -12,6 +12,9 @@ import (
 type Witness struct {
 	Sent    uint64
 	Arrived *uint64 // nil: nobody counts
+	// Kept are bytes that the peer got as they were before their source was changed, so
+	// that they were copied; nil: the source was not changed.
+	Kept *uint64
 
 	Predicted, Reported, Observed Column
 	// PassesUnknown says that how often the payload is summed is not predicted.
@@ -42,6 +45,9 @@ func Judge(s *Scenario, t Truth, w Witness) Result {
 	}
 	j := judge{Witness: &w, expected: expected, causes: r.Expected.Causes, result: &r}
 	j.place(s)
+	if k := j.Kept; k != nil && !j.near(*k, j.expected) {
+		j.find(LayerTruth, Wrong, "The peer got %d bytes as they were before their source was changed, and %d are copied.", *k, j.expected)
+	}
 	j.predicted(s)
 	j.observed(s)
 	j.reported()

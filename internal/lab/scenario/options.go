@@ -52,7 +52,7 @@ func Select(all []Scenario, names []string) ([]Scenario, error) {
 
 // Catalogue returns all scenarios. Scenarios of one set-up stand next to each other.
 func Catalogue() []Scenario {
-	return slices.Concat(pathScenarios(), tapScenarios(), deviceScenarios(), datagramScenarios(), socketScenarios(), limitScenarios(), sourceScenarios())
+	return slices.Concat(pathScenarios(), tapScenarios(), deviceScenarios(), datagramScenarios(), socketScenarios(), limitScenarios(), sourceScenarios(), unixScenarios())
 }
 
 // ListSchema names the format of a Listing.

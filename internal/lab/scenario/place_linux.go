@@ -67,6 +67,7 @@ type place struct {
 	sink  *lab.Sink
 	count counter // nil: nobody counts what arrives
 
+	unix      bool    // a pair of unix sockets, and no address
 	multipath bool    // the reader listens for MPTCP
 	memlock   *uint64 // the senders' limit, in bytes; nil: they have none
 

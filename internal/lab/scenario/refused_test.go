@@ -53,3 +53,14 @@ func TestBlind(t *testing.T) {
 		}
 	}
 }
+
+// TestKept holds a truth against what the peer got after the source was changed.
+func TestKept(t *testing.T) {
+	s := &scenario.Scenario{Traffic: scenario.Traffic{API: "sendfile", Protocol: "unix", Size: 100, Count: 1}, Unpredicted: "nobody knows", Unobserved: "it is dark"}
+	for kept, want := range map[uint64]probe.CheckStatus{0: probe.Pass, 100: probe.Fail} {
+		got := scenario.Judge(s, scenario.Truth{Copied: scenario.None}, scenario.Witness{Sent: 100, Kept: &kept})
+		if got.Status != want {
+			t.Errorf("%d bytes kept: %s, %+v", kept, got.Status, got.Findings)
+		}
+	}
+}

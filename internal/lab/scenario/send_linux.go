@@ -25,6 +25,9 @@ type transfer struct {
 	other    uint64                // bytes that went another way than they should
 	// noBuffers: the kernel answered ENOBUFS, which is its word for two limits.
 	noBuffers bool
+	// kept is what the peer got as it was before the source was changed; nil where it was
+	// not changed.
+	kept *uint64
 }
 
 // patience is how long one transfer may take.
@@ -39,6 +42,10 @@ func (p *place) send(ctx context.Context, t Traffic, ring *transmit.Ring) (tr tr
 	// All calls are made in the sender's namespace: what the kernel is asked about
 	// the peer depends on where the thread is.
 	err = p.doors[AtSender].Do(func() (err error) {
+		if p.unix {
+			closing, err = tr.exchange(ctx, p, t, ring)
+			return err
+		}
 		var d net.Dialer
 		d.SetMultipathTCP(t.Socket.Multipath)
 		c, err = d.DialContext(ctx, t.Protocol+"4", net.JoinHostPort(p.to.String(), strconv.Itoa(discard)))
@@ -77,11 +84,8 @@ func control(c net.Conn, fn func(fd int) error) error {
 	return errors.Join(err, inner)
 }
 
-func (tr *transfer) run(ctx context.Context, p *place, c net.Conn, t Traffic, ring *transmit.Ring) error {
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return fmt.Errorf("%T: %w", c, errors.ErrUnsupported)
-	}
+// options are those of a sender that does as it is asked.
+func (tr *transfer) options(t Traffic, ring *transmit.Ring) transmit.Options {
 	o := transmit.Options{
 		Backend: transmit.Backend(t.API), OnErrqueue: func([]byte) {}, SegmentBytes: t.Segment, NoReader: true, Threshold: 1,
 		OnDowngrade: func(d *transmit.Downgrade) { tr.refused = append(tr.refused, d) },
@@ -90,7 +94,15 @@ func (tr *transfer) run(ctx context.Context, p *place, c net.Conn, t Traffic, ri
 	if t.API == "io_uring_send" || t.API == "io_uring_send_zc" {
 		o.Ring = ring
 	}
-	s, err := transmit.NewSender(sc, o)
+	return o
+}
+
+func (tr *transfer) run(ctx context.Context, p *place, c net.Conn, t Traffic, ring *transmit.Ring) error {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return fmt.Errorf("%T: %w", c, errors.ErrUnsupported)
+	}
+	s, err := transmit.NewSender(sc, tr.options(t, ring))
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,14 @@ type Multipath struct{}
 
 func (Multipath) String() string { return "a namespace with lo, where a program listens for MPTCP" }
 
+// UnixPair is two connected unix sockets. What is sent is changed before the peer
+// reads, which shows whether it was copied.
+type UnixPair struct{}
+
+func (UnixPair) String() string {
+	return "a pair of unix sockets, of which the peer reads after what was sent is changed"
+}
+
 // Memlock makes the sender an ordinary user with a limit of locked memory.
 type Memlock struct{ Bytes uint64 }
 
