@@ -48,6 +48,10 @@ func (o observation) udp() bool { return o.evidence.has(seenDatagram) }
 // the bit.
 const seenDatagram evidence = 1 << 31
 
+// seenSendpage marks those of kernels that splice by sendpage; it is not of the
+// kernel side either.
+const seenSendpage evidence = 1 << 30
+
 // summarize judges what a trace has seen. It takes the counts out of it: there may
 // be many, and nobody needs them after.
 func summarize(all *observations) []Flow {

@@ -210,3 +210,22 @@ func TestForeign(t *testing.T) {
 		}
 	}
 }
+
+// TestSplicedDatagrams: which of two reasons to copy pages of a file the kernel had.
+func TestSplicedDatagrams(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		e    evidence
+		want string
+	}{
+		{"no scatter-gather", seenNoSG | seenPartial, "no-scatter-gather"},
+		{"by sendpage, left to the device", seenNoSG | seenPartial | seenSendpage, "udp-splice-copy"},
+		{"by sendpage, summed in the call", seenNoSG | seenSendpage, "no-scatter-gather"},
+		{"nothing lacks", seenPartial, "udp-splice-copy"},
+	} {
+		o := observation{api: APISendfile, memory: memoryLinear, evidence: c.e | seenDatagram | sourceCache, device: Device{Name: "nic0"}}
+		if id, _ := sendCause(o); id != c.want {
+			t.Errorf("%s: %s, want %s", c.name, id, c.want)
+		}
+	}
+}

@@ -81,6 +81,10 @@ func spliceCause(o observation) (id, device string) {
 		return "api-copy", ""
 	case sourceCache, sourceUser:
 		switch {
+		case o.udp() && o.evidence.has(seenSendpage|seenPartial):
+			// What ip_append_page of Linux 5.10 takes is begun with MSG_MORE and never left
+			// to the device. Others copy, whatever the device can do.
+			return "udp-splice-copy", ""
 		case o.udp() && o.evidence.has(seenNoSG):
 			return "no-scatter-gather", o.device.Name
 		case o.udp():

@@ -84,6 +84,9 @@ func summarizeFacts(all observations) []Flow {
 		}
 		if s.Protocol == "udp" {
 			f.evidence |= seenDatagram
+			if all.sendpages {
+				f.evidence |= seenSendpage
+			}
 		}
 		key := flowKey{f.socket, f.api}
 		if accounts[key] == nil {

@@ -157,10 +157,10 @@ func datagramTruth(t testing.TB, api, network string, large bool, off string) (w
 			return truth{copied: true, causes: []string{"checksum-pass", "no-scatter-gather"}}, false
 		}
 		return truth{causes: []string{"udp-splice-csum"}}, false
-	case api == "sendfile" && off == "sg":
-		want = truth{copied: true, causes: []string{"no-scatter-gather"}}
 	case api == "sendfile" && before(t, 6, 5):
 		want = truth{copied: true, causes: []string{"udp-splice-copy"}}
+	case api == "sendfile" && off == "sg":
+		want = truth{copied: true, causes: []string{"no-scatter-gather"}}
 	case api == "sendfile" && off == "tx":
 		return truth{causes: []string{"udp-splice-csum"}}, false
 	case api == "sendfile":

@@ -198,6 +198,8 @@ type observations struct {
 	stacks   map[uint32][]string // by observation.stack: functions, the innermost first
 	watched  []watchedSocket     // sockets as they are, in the tier without BPF
 	gaps     []string            // what could not be seen, a sentence each
+
+	sendpages bool // the kernel splices by sendpage, as before Linux 6.5
 }
 
 // sampling is how much of the time was looked at.
