@@ -35,7 +35,9 @@ type fentryCalling struct {
 	Api    uint8
 	Source uint8
 	Flags  uint8
-	Unused [5]uint8
+	Corked uint8
+	Mixed  uint8
+	Unused [3]uint8
 }
 
 type fentryFact struct {
@@ -156,6 +158,7 @@ const (
 	fentrySawSAW_LOOPBACK       fentrySaw = 32768
 	fentrySawSAW_FORWARDING     fentrySaw = 65536
 	fentrySawSAW_LOCAL          fentrySaw = 131072
+	fentrySawSAW_CORKED         fentrySaw = 4194304
 )
 
 type fentrySenderState struct {

@@ -63,6 +63,7 @@ func TestFunctionNumbers(t *testing.T) {
 		{"ulp", uint32(fentrySawSAW_ULP), uint32(seenULP)},
 		{"loopback", uint32(fentrySawSAW_LOOPBACK), uint32(seenLoopback)},
 		{"forwarding", uint32(fentrySawSAW_FORWARDING), uint32(seenForwarding)},
+		{"corked", uint32(fentrySawSAW_CORKED), uint32(seenCorked)},
 		{"local", uint32(fentrySawSAW_LOCAL), uint32(seenLocal)},
 	} {
 		if c.kernel != c.us {

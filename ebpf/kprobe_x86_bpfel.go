@@ -20,7 +20,9 @@ type kprobeCalling struct {
 	Api    uint8
 	Source uint8
 	Flags  uint8
-	Unused [5]uint8
+	Corked uint8
+	Mixed  uint8
+	Unused [3]uint8
 }
 
 type kprobeFact struct {

@@ -97,6 +97,11 @@ LOCAL int udp_asks(struct sock *sk, struct msghdr *msg)
 		notice = READ(msg, msg_ubuf) != NULL;
 	if (flags & MSG_ZEROCOPY && !notice && !(READ(sk, __sk_common.skc_flags) >> bit_so_zerocopy & 1))
 		call.flags |= SPAN_NO_SO_ZEROCOPY;
+	if (READ((struct udp_sock *)sk, pending)) {
+		struct calling *before = map_lookup(&calls, &thread);
+		call.corked = 1;
+		call.mixed = !before || before->sock != (u64)sk || before->mixed || before->api != call.api || before->source != call.source;
+	}
 	if (map_update(&calls, &thread, &call, BPF_ANY))
 		MISS(calls);
 	return 0;
@@ -173,7 +178,13 @@ LOCAL int udp_sends(struct sk_buff *skb, u32 v6)
 	struct skb_shared_info *shared = shared_of(skb);
 	u8 lent, others;
 	read_flags(shared, &lent, &others);
-	struct fact_key fact = {.socket = s->owner.id, .kind = FACT_DATAGRAM, .api = call.api, .evidence = call.source};
+	struct fact_key fact = {.socket = s->owner.id, .kind = FACT_DATAGRAM};
+	if (!call.mixed) { // else nothing tells which bytes are whose
+		fact.api = call.api;
+		fact.evidence = call.source;
+	}
+	if (call.corked)
+		fact.evidence |= SAW_CORKED;
 	if (call.flags & SPAN_NO_SO_ZEROCOPY)
 		fact.evidence |= SAW_NO_SO_ZEROCOPY;
 	if (lent) {
@@ -276,6 +287,25 @@ HOOK(wake_up_new_task)
 
 // ---- the copies
 
+// own_pages leaves the packets out that hang on a list of this one.
+INLINE void own_pages(struct seen *p, struct sk_buff *skb)
+{
+	struct skb_shared_info *shared = shared_of(skb);
+	u32 frags = READ(shared, nr_frags), sum = p->linear;
+	if (!READ((struct skb_shared_info___functions *)shared, frag_list))
+		return;
+	struct {
+		u64 page;
+		u32 len, offset;
+	} frag;
+	for (u32 i = 0; i < MAX_FRAGS && i < frags; i++) {
+		probe_read_kernel(&frag, sizeof(frag), (void *)&shared->frags + i * sizeof(frag));
+		sum += frag.len;
+	}
+	if (sum < p->payload)
+		p->payload = sum;
+}
+
 // copied counts a copy of what a packet holds.
 LOCAL int copied(void *ctx, struct sk_buff *skb, u32 kind, u32 group, u32 evidence)
 {
@@ -286,6 +316,8 @@ LOCAL int copied(void *ctx, struct sk_buff *skb, u32 kind, u32 group, u32 eviden
 		s = owner_by_tuple(skb);
 	if (!s || !read_seen(&p, skb))
 		return 0;
+	if (kind == FACT_TAPPED || kind == FACT_PRIVATE)
+		own_pages(&p, skb);
 	get_stack(ctx, key.frames, sizeof(key.frames), 0);
 	return count_copy(&key, &p, s, group);
 }

@@ -132,6 +132,7 @@ enum saw {
 	SAW_LOOPBACK = 1 << 15,
 	SAW_FORWARDING = 1 << 16, // the device forwards, and the destination is no address of its own
 	SAW_LOCAL = 1 << 17,	  // the destination is an address of the device
+	SAW_CORKED = 1 << 22,	  // of a datagram that more than one call made
 };
 
 #define FRAMES 12
@@ -231,7 +232,10 @@ struct tuple {
 // What a thread is about to send.
 struct calling {
 	u64 sock;
-	u8 api, source, flags, unused[5];
+	u8 api, source, flags;
+	u8 corked; // it adds to a datagram that calls before it have begun
+	u8 mixed;  // and one of those was of another API, or took from elsewhere
+	u8 unused[3];
 };
 
 struct gone {
