@@ -8,7 +8,6 @@ char gpl[] SEC("license") = "GPL";
 
 static u64 (*const get_current_cgroup_id)(void) = (void *)80;
 static long (*const probe_read_user)(void *to, u32 size, const void *from) = (void *)112;
-static long (*const seq_write)(void *seq, const void *from, u32 size) = (void *)127;
 
 #define EIO 5
 #define EBADF 9
@@ -470,11 +469,6 @@ int sched_process_fork(u64 *ctx)
 		map_delete(&processes, &tgid);
 	return 0;
 }
-
-struct bpf_iter_meta {
-	void *seq;
-	u64 session_id;
-} CORE;
 
 // struct bpf_iter__task_file: its places are part of the interface.
 struct each_file {
