@@ -214,12 +214,13 @@ GLOBAL u32 log2_of(u64 n)
 	return power;
 }
 
+static const struct latency no_latency; // too large for the stack of those who call
+
 INLINE void completed(u32 tgid, u64 took, bool copied)
 {
 	struct latency *l = map_lookup(&latencies, &tgid);
 	if (!l) {
-		struct latency zero = {};
-		map_update(&latencies, &tgid, &zero, BPF_NOEXIST);
+		map_update(&latencies, &tgid, &no_latency, BPF_NOEXIST);
 		l = map_lookup(&latencies, &tgid);
 		if (!l)
 			return;
