@@ -119,6 +119,10 @@ func explain(err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
+	if errors.Is(err, errNoAddresses) && lockdown() != "confidentiality" {
+		return &PermissionError{Err: err,
+			Needs: "Tracing needs CAP_SYSLOG, too, to read the addresses of kernel functions: " + whoSeesAddresses() + "."}
+	}
 	return &PermissionError{Needs: missingPrivilege(), Err: err}
 }
 
@@ -134,6 +138,9 @@ func missingPrivilege() string {
 	s := "Tracing needs CAP_BPF and CAP_PERFMON, or root"
 	if b, err := os.ReadFile("/proc/sys/kernel/unprivileged_bpf_disabled"); err == nil {
 		s += "; kernel.unprivileged_bpf_disabled is " + strings.TrimSpace(string(b))
+	}
+	if addressesHidden() {
+		s += "; without root CAP_SYSLOG, too, as " + whoSeesAddresses()
 	}
 	return s + "."
 }

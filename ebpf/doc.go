@@ -32,7 +32,8 @@
 // tries each way to attach, [NewPlan] says which [Tier] would be taken and which
 // hooks it has, and [Tracer.Hooks] what became of each. [TierNone] uses no BPF and
 // needs no privilege. The others need CAP_BPF and CAP_PERFMON, or root, and the
-// error of Open is a [PermissionError] without them.
+// error of Open is a [PermissionError] without them. Where the kernel hides the
+// addresses of its functions they need CAP_SYSLOG, too.
 //
 // # What it leaves
 //

@@ -1,9 +1,12 @@
 package ebpf
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/netip"
 	"slices"
@@ -148,29 +151,38 @@ func (a *attachment) learn(addresses []uint64) error {
 // readFlights adds the packets of which it is not decided whether they will be
 // copied: lent ones that are still under way on this machine.
 func (a *attachment) readFlights(devices map[deviceKey]Device, all *observations) error {
-	return a.eachFlight(func(f traceFlight) {
-		device := devices[deviceKey{f.Netns, f.Device}]
-		stays := device.Type != "" || evidence(f.Evidence)&(seenReceived|seenLoopback) != 0
-		if f.LentBytes == 0 || !stays || !evidence(f.Evidence).has(seenLent) {
-			return
+	return a.eachFlight(func(f traceFlight) { all.underWay(f, devices) })
+}
+
+// takeFlights does the same with what the iterator of that name tells.
+func takeFlights(r io.Reader, devices map[deviceKey]Device, all *observations) error {
+	var f traceFlight
+	raw, flights := make([]byte, binary.Size(f)), bufio.NewReader(r)
+	for {
+		if _, err := io.ReadFull(flights, raw); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
 		}
-		all.counts = append(all.counts, observation{
-			socket: f.Id, device: device, place: placeUnderWay, api: API(f.Api), memory: memory(f.Class),
-			was: memory(f.Class), evidence: evidence(f.Evidence), bytes: uint64(f.Bytes), packets: 1, lent: uint64(f.LentBytes)})
-	})
+		if _, err := binary.Decode(raw, binary.NativeEndian, &f); err != nil {
+			return err
+		}
+		all.underWay(f, devices)
+	}
+}
+
+func (all *observations) underWay(f traceFlight, devices map[deviceKey]Device) {
+	device := devices[deviceKey{f.Netns, f.Device}]
+	stays := device.Type != "" || evidence(f.Evidence)&(seenReceived|seenLoopback) != 0
+	if f.LentBytes == 0 || !stays || !evidence(f.Evidence).has(seenLent) {
+		return
+	}
+	all.counts = append(all.counts, observation{
+		socket: f.Id, device: device, place: placeUnderWay, api: API(f.Api), memory: memory(f.Class),
+		was: memory(f.Class), evidence: evidence(f.Evidence), bytes: uint64(f.Bytes), packets: 1, lent: uint64(f.LentBytes)})
 }
 
 func (a *attachment) eachFlight(do func(traceFlight)) error {
-	return a.eachBucket(func(_ uint32, bucket *traceFlightBucket) {
-		for _, f := range bucket.Way {
-			if f.Packet != 0 {
-				do(traceFlight(f))
-			}
-		}
-	})
-}
-
-func (a *attachment) eachBucket(do func(uint32, *traceFlightBucket)) error {
 	const most = 512
 	keys, buckets := make([]uint32, most), make([]traceFlightBucket, most)
 	var cursor ebpf.MapBatchCursor
@@ -179,27 +191,17 @@ func (a *attachment) eachBucket(do func(uint32, *traceFlightBucket)) error {
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("read packets under way: %w", err)
 		}
-		for i := range n {
-			do(keys[i], &buckets[i])
+		for _, bucket := range buckets[:n] {
+			for _, f := range bucket.Way {
+				if f.Packet != 0 {
+					do(traceFlight(f))
+				}
+			}
 		}
 		if err != nil || n == 0 {
 			return nil
 		}
 	}
-}
-
-// forgetFlights empties the table of packets under way.
-func (a *attachment) forgetFlights() error {
-	var errs []error
-	err := a.eachBucket(func(key uint32, bucket *traceFlightBucket) {
-		if *bucket != (traceFlightBucket{}) {
-			errs = append(errs, a.objects.Flights.Put(key, traceFlightBucket{}))
-		}
-	})
-	if err := errors.Join(append(errs, err)...); err != nil {
-		return fmt.Errorf("forget packets under way: %w", err)
-	}
-	return nil
 }
 
 // busy returns how often payload was looked at.

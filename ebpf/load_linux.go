@@ -125,7 +125,7 @@ func resolve(kernel *btf.Spec, spec *ebpf.CollectionSpec, o Options) []Hook {
 		}
 	}
 	if o.Exact {
-		for _, name := range []string{"known_files", "settle_sockets", "settle_bases"} {
+		for _, name := range []string{"known_files", "settle_sockets", "settle_bases", "take_flights"} {
 			delete(spec.Programs, name)
 		}
 	}

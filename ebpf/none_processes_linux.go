@@ -78,16 +78,24 @@ func findProcesses(o Options) found {
 		f.gaps = append(f.gaps, fmt.Sprintf("sockets: %v", err))
 		return f
 	}
-	hidden := 0
+	hidden, denied := 0, 0
 	for _, pid := range processesOf(o) {
 		err := f.add(pid, own)
 		switch {
 		case err == nil, errors.Is(err, fs.ErrNotExist):
 		case len(o.Processes) == 0 && errors.Is(err, fs.ErrPermission):
 			hidden++
+		case errors.Is(err, fs.ErrPermission) && denied > 0:
+			denied++
+		case errors.Is(err, fs.ErrPermission):
+			denied++
+			fallthrough
 		default:
 			f.gaps = append(f.gaps, fmt.Sprintf("sockets of process %d, which take permission to trace it: %v", pid, err))
 		}
+	}
+	if denied > 1 {
+		f.gaps = append(f.gaps, "sockets of others of the processes, for the same reason")
 	}
 	if hidden > 0 {
 		f.gaps = append(f.gaps, "sockets of processes of others, which take CAP_SYS_PTRACE")

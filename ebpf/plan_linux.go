@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
-	"strings"
 
 	"github.com/zcprobe/zcprobe/internal/sys"
 	"github.com/zcprobe/zcprobe/probe"
@@ -46,7 +44,13 @@ func (p *Plan) best() Tier {
 func (p *Plan) cannot(tier Tier) error {
 	needs := map[Tier]string{TierFentry: "fentry", TierKprobe: "kprobe", TierTracepoint: "tp_btf"}[tier]
 	i := slices.IndexFunc(p.Tiers, func(t probe.Tier) bool { return t.ID == needs })
-	if needs == "" || i < 0 || p.Tiers[i].Status == probe.Supported {
+	switch {
+	case needs == "" || i < 0:
+		return nil
+	case p.Tiers[i].Status == probe.Supported:
+		if addressesHidden() {
+			return explain(errNoAddresses)
+		}
 		return nil
 	}
 	return fmt.Errorf("%s is %s: %s", needs, p.Tiers[i].Status, p.Tiers[i].Detail)
@@ -101,9 +105,5 @@ func needs() []Privilege {
 		{"CAP_BPF", "to load programs", held(sys.CapBPF)},
 		{"CAP_PERFMON", "to attach them, and for them to read kernel memory", held(sys.CapPerfmon)},
 	}
-	restrict, err2 := os.ReadFile("/proc/sys/kernel/kptr_restrict")
-	if err2 == nil && strings.TrimSpace(string(restrict)) == "1" {
-		out = append(out, Privilege{"CAP_SYSLOG", "to read the addresses of functions (kernel.kptr_restrict is 1)", err == nil && caps.Has(sys.CapSyslog)})
-	}
-	return out
+	return append(out, Privilege{"CAP_SYSLOG", "to read the addresses of functions, where the kernel hides them", !addressesHidden()})
 }

@@ -3,6 +3,7 @@ package ebpf
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +12,31 @@ import (
 )
 
 const kallsyms = "/proc/kallsyms"
+
+// errNoAddresses is what the file says to those who may not see addresses.
+var errNoAddresses = fmt.Errorf("%s shows no addresses: %w", kallsyms, os.ErrPermission)
+
+// addressesHidden says whether this process may not see addresses: those of many
+// functions are 0 then.
+func addressesHidden() bool {
+	many := 1000
+	return errors.Is(symbols(func(_ []byte, address uint64) bool {
+		many--
+		return address == 0 && many > 0
+	}), errNoAddresses)
+}
+
+// whoSeesAddresses says what makes the kernel hide them (kallsyms_show_value).
+func whoSeesAddresses() string {
+	restrict, paranoid := setting("/proc/sys/kernel/kptr_restrict"), setting("/proc/sys/kernel/perf_event_paranoid")
+	switch restrict {
+	case 0:
+		return fmt.Sprintf("kernel.kptr_restrict is 0 and kernel.perf_event_paranoid is %d", paranoid)
+	case 1:
+		return "kernel.kptr_restrict is 1"
+	}
+	return fmt.Sprintf("kernel.kptr_restrict is %d, which hides them from everybody: `sysctl -w kernel.kptr_restrict=1` shows them", restrict)
+}
 
 // A symbol is a function of the kernel.
 type symbol struct {
@@ -32,7 +58,7 @@ func symbols(see func(name []byte, address uint64) (more bool)) error {
 		return fmt.Errorf("symbols of the kernel: %s: %w", kallsyms, err)
 	}
 	if hidden {
-		return fmt.Errorf("symbols of the kernel: %s shows no addresses: %w", kallsyms, os.ErrPermission)
+		return fmt.Errorf("symbols of the kernel: %w", errNoAddresses)
 	}
 	return nil
 }

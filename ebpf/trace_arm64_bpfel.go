@@ -322,6 +322,7 @@ const (
 	traceProgSettleSockets        = "settle_sockets"
 	traceProgSkbCopyDatagramIovec = "skb_copy_datagram_iovec"
 	traceProgSockSendLength       = "sock_send_length"
+	traceProgTakeFlights          = "take_flights"
 	traceProgTcpDestroySock       = "tcp_destroy_sock"
 	traceProgTcpProbe             = "tcp_probe"
 	traceProgTcpSendmsgLocked     = "tcp_sendmsg_locked"
@@ -397,6 +398,7 @@ type traceProgramSpecs struct {
 	SettleSockets        *ebpf.ProgramSpec `ebpf:"settle_sockets"`
 	SkbCopyDatagramIovec *ebpf.ProgramSpec `ebpf:"skb_copy_datagram_iovec"`
 	SockSendLength       *ebpf.ProgramSpec `ebpf:"sock_send_length"`
+	TakeFlights          *ebpf.ProgramSpec `ebpf:"take_flights"`
 	TcpDestroySock       *ebpf.ProgramSpec `ebpf:"tcp_destroy_sock"`
 	TcpProbe             *ebpf.ProgramSpec `ebpf:"tcp_probe"`
 	TcpSendmsgLocked     *ebpf.ProgramSpec `ebpf:"tcp_sendmsg_locked"`
@@ -531,6 +533,7 @@ type tracePrograms struct {
 	SettleSockets        *ebpf.Program `ebpf:"settle_sockets"`
 	SkbCopyDatagramIovec *ebpf.Program `ebpf:"skb_copy_datagram_iovec"`
 	SockSendLength       *ebpf.Program `ebpf:"sock_send_length"`
+	TakeFlights          *ebpf.Program `ebpf:"take_flights"`
 	TcpDestroySock       *ebpf.Program `ebpf:"tcp_destroy_sock"`
 	TcpProbe             *ebpf.Program `ebpf:"tcp_probe"`
 	TcpSendmsgLocked     *ebpf.Program `ebpf:"tcp_sendmsg_locked"`
@@ -552,6 +555,7 @@ func (p *tracePrograms) Close() error {
 		p.SettleSockets,
 		p.SkbCopyDatagramIovec,
 		p.SockSendLength,
+		p.TakeFlights,
 		p.TcpDestroySock,
 		p.TcpProbe,
 		p.TcpSendmsgLocked,

@@ -33,8 +33,10 @@ type eye interface {
 
 // Open starts a tracer: from its return on, what is sent is counted. It needs
 // CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN, and addresses in /proc/kallsyms,
-// which take CAP_SYSLOG where kernel.kptr_restrict is 1. [TierNone] needs
-// nothing, and sees the less the less the caller may.
+// which take CAP_SYSLOG where kernel.kptr_restrict is 1, or
+// kernel.perf_event_paranoid is above 1. [TierNone] needs nothing, and sees the
+// less the less the caller may. What Open needs is needed until Close: a tracer
+// that samples attaches its hooks again and again.
 func Open(ctx context.Context, o Options) (*Tracer, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("open tracer: %w", err)

@@ -267,11 +267,9 @@ func (w *watch) close() error {
 		return err
 	}
 	all := observations{counts: w.kept}
-	if err := w.a.readFlights(devices, &all); err != nil {
-		return err
-	}
+	err = w.read("take_flights", w.a.objects.Flights, func(r io.Reader) error { return takeFlights(r, devices, &all) })
 	w.kept = merge(all.counts)
-	return w.a.forgetFlights()
+	return err
 }
 
 // merge adds up packets that differ in nothing.
@@ -295,6 +293,14 @@ func merge(all []observation) []observation {
 
 // visit runs an iterator to its end.
 func (w *watch) visit(program string, over *ebpf.Map) error {
+	return w.read(program, over, func(r io.Reader) error {
+		_, err := io.Copy(io.Discard, r)
+		return err
+	})
+}
+
+// read runs an iterator, of which do is to read all.
+func (w *watch) read(program string, over *ebpf.Map, do func(io.Reader) error) error {
 	l, err := link.AttachIter(link.IterOptions{Program: w.a.loaded.Programs[program], Map: over})
 	if err != nil {
 		return fmt.Errorf("%s: %w", program, translate(err))
@@ -305,7 +311,7 @@ func (w *watch) visit(program string, over *ebpf.Map) error {
 		return fmt.Errorf("%s: %w", program, translate(err))
 	}
 	defer r.Close()
-	if _, err := io.Copy(io.Discard, r); err != nil {
+	if err := do(r); err != nil {
 		return fmt.Errorf("%s: %w", program, translate(err))
 	}
 	return nil

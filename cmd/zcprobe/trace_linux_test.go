@@ -516,6 +516,11 @@ func TestTraceUnprivileged(t *testing.T) {
 	if code != 0 || !strings.Contains(out, `"tier":"none"`) || !strings.Contains(out, `{"name":"CAP_BPF","for":"to load programs","held":false}`) {
 		t.Errorf("exit %d, %q, %q", code, out, errs)
 	}
+	// Of many processes that it may not look at, it names one.
+	code, out, errs = run("trace", "-d", "100ms", "-p", "1", "--tier", "none", "-o", "json")
+	if code != 0 || !strings.Contains(out, "sockets of process 1, which take permission to trace it") || strings.Count(out, "permission to trace") != 1 {
+		t.Errorf("exit %d, %q, %q", code, out, errs)
+	}
 	// By default it does what it can, and says that it is not all.
 	code, out, errs = run("trace", "-d", "100ms", "-o", "json")
 	if code != 0 || !strings.Contains(errs, "is not looked into: tracing needs CAP_BPF and CAP_PERFMON, or root") || !strings.Contains(out, "needs CAP_BPF and CAP_PERFMON") ||

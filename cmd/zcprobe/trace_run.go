@@ -152,7 +152,12 @@ func (s *session) less() string {
 		why = r.Err
 	}
 	if p, ok := errors.AsType[*ebpf.PermissionError](why); ok {
-		return "the kernel is not looked into: t" + strings.TrimPrefix(strings.TrimSuffix(p.Needs, "."), "T")
+		needs := strings.TrimSuffix(p.Needs, ".")
+		needs = strings.ToLower(needs[:1]) + needs[1:]
+		if strings.HasPrefix(needs, "the kernel ") {
+			return needs + ": it is not looked into"
+		}
+		return "the kernel is not looked into: " + needs
 	}
 	if why == nil {
 		return ""

@@ -8,7 +8,6 @@ char gpl[] SEC("license") = "GPL";
 
 static u64 (*const get_current_cgroup_id)(void) = (void *)80;
 static long (*const probe_read_user)(void *to, u32 size, const void *from) = (void *)112;
-static long (*const seq_write)(void *seq, const void *from, u32 size) = (void *)127;
 
 #define EIO 5
 #define EBADF 9
@@ -215,12 +214,13 @@ GLOBAL u32 log2_of(u64 n)
 	return power;
 }
 
+static const struct latency no_latency; // too large for the stack of those who call
+
 INLINE void completed(u32 tgid, u64 took, bool copied)
 {
 	struct latency *l = map_lookup(&latencies, &tgid);
 	if (!l) {
-		struct latency zero = {};
-		map_update(&latencies, &tgid, &zero, BPF_NOEXIST);
+		map_update(&latencies, &tgid, &no_latency, BPF_NOEXIST);
 		l = map_lookup(&latencies, &tgid);
 		if (!l)
 			return;
@@ -470,11 +470,6 @@ int sched_process_fork(u64 *ctx)
 		map_delete(&processes, &tgid);
 	return 0;
 }
-
-struct bpf_iter_meta {
-	void *seq;
-	u64 session_id;
-} CORE;
 
 // struct bpf_iter__task_file: its places are part of the interface.
 struct each_file {

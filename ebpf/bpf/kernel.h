@@ -42,6 +42,7 @@ static long (*const get_current_comm)(void *to, u32 size) = (void *)16;
 static long (*const get_stackid)(void *ctx, void *map, u64 flags) = (void *)27;
 static long (*const probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static long (*const probe_read_kernel_str)(void *to, u32 size, const void *from) = (void *)115;
+static long (*const seq_write)(void *seq, const void *from, u32 size) = (void *)127;
 static struct task_struct *(*const get_current_task_btf)(void) = (void *)158; // Linux 5.11
 static struct pt_regs *(*const task_pt_regs)(struct task_struct *task) = (void *)175; // Linux 5.15
 
@@ -291,8 +292,15 @@ struct bpf_iter__task_file {
 	struct file *file;
 } CORE;
 
+struct bpf_iter_meta {
+	void *seq;
+	u64 session_id;
+} CORE;
+
 struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
 	void *key;
+	void *value;
 } CORE;
 
 struct io_kiocb {

@@ -117,3 +117,26 @@ int settle_bases(struct bpf_iter__bpf_map_elem *ctx)
 {
 	return settle_key(ctx);
 }
+
+// take_flights tells of the packets under way of which it is not decided whether
+// they will be copied, and forgets all.
+SEC("iter/bpf_map_elem")
+int take_flights(struct bpf_iter__bpf_map_elem *ctx)
+{
+	struct flight_bucket *near = ctx->value;
+	if (!near)
+		return 0;
+	void *seq = ctx->meta->seq;
+#pragma unroll
+	for (int i = 0; i < FLIGHT_WAYS; i++) {
+		struct flight *f = &near->way[i];
+		if (f->packet && f->lent_bytes && f->evidence & SEEN_LENT && seq_write(seq, f, sizeof(*f)))
+			return 0; // there was no room: all of the bucket comes again
+	}
+#pragma unroll
+	for (int i = 0; i < FLIGHT_WAYS; i++) {
+		if (near->way[i].packet)
+			near->way[i].packet = 0;
+	}
+	return 0;
+}
