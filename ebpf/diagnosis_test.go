@@ -71,7 +71,14 @@ func TestAdvise(t *testing.T) {
 		{name: "large splices", facts: call(patternSplice, func(c *callCount) { c.call, c.slots = "splice", 16 })},
 		{name: "small splices", facts: call(patternSplice, func(c *callCount) { c.call, c.slots, c.small, c.bytes = "splice", 16, 90, 100<<12 }), want: "small-splice"},
 		{name: "few splices", facts: call(patternSplice, func(c *callCount) { c.call, c.calls, c.small, c.bytes = "splice", 9, 9, 9<<12 })},
-		{name: "small pipe", facts: call(patternSplice, func(c *callCount) { c.call, c.slots, c.small, c.bytes = "splice", 2, 100, 100<<13 }), want: "pipe-slots"},
+		{name: "small pipe", facts: call(patternSplice, func(c *callCount) { c.call, c.slots, c.small, c.bytes = "splice", 2, 100, 100<<13 }), want: "small-splice"},
+		{name: "pipes at the limit", facts: func() diagnosisFacts {
+			f := call(patternSplice, func(c *callCount) {
+				c.call, c.slots, c.small, c.bytes, c.pipePages = "splice", 2, 100, 100<<13, 16384
+			})
+			f.pipeSoft = 16384
+			return f
+		}(), want: "pipe-slots"},
 		{name: "datagram too large", facts: call(patternSendPages, func(c *callCount) { c.call, c.target, c.errno = "sendfile", partyUDP, 90 }), want: "udp-sendfile-emsgsize"},
 		{name: "slab pages", facts: call(patternSendPages, func(c *callCount) { c.call, c.source, c.errno = "splice", partyPipe, 5 }), want: "page-not-sendable"},
 		{name: "error of the disk", facts: call(patternSendPages, func(c *callCount) { c.call, c.source, c.errno = "sendfile", partyFile, 5 })},
