@@ -34,7 +34,7 @@ type Completions struct {
 	Sends             uint64 `json:"sends"`       // accepted, while calls were looked at
 	SmallSends        uint64 `json:"small_sends"` // of them those of less than 16 KiB
 	SentBytes         uint64 `json:"sent_bytes"`
-	Completed         uint64 `json:"completed"`           // of those sends, each that ended a notification
+	Completed         uint64 `json:"completed"`           // of those sends, each that ended a notification; one that was read before it was reported is not seen
 	ReportedCopied    uint64 `json:"reported_copied"`     // of those the kernel said SO_EE_CODE_ZEROCOPY_COPIED
 	LatencyMedianNS   int64  `json:"latency_median_ns"`   // from the send, to a power of two
 	LatencyP99NS      int64  `json:"latency_p99_ns"`      // the same

@@ -375,7 +375,7 @@ func TestAdviceOfCompletions(t *testing.T) {
 			})
 			sent(t, c)
 			got := advised(t, tracer, 0)
-			checkCompletions(t, tracer)
+			checkCompletions(t, tracer, read)
 			if read {
 				expect(t, got)
 				return
@@ -386,14 +386,23 @@ func TestAdviceOfCompletions(t *testing.T) {
 }
 
 // checkCompletions: on this machine each send is completed, mostly before it returns.
-func checkCompletions(t *testing.T, tracer *ebpf.Tracer) {
+// One that the program reads at once, before the kernel has reported it, goes unseen.
+func checkCompletions(t *testing.T, tracer *ebpf.Tracer, read bool) {
 	t.Helper()
 	s, err := tracer.Summary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(s.Completions) != 1 || s.Completions[0].Sends < 10 || s.Completions[0].Completed != s.Completions[0].Sends {
-		t.Errorf("not all are seen: %+v", s.Completions)
+	if len(s.Completions) != 1 {
+		t.Fatalf("not of one process: %+v", s.Completions)
+	}
+	c := s.Completions[0]
+	least := c.Sends
+	if read {
+		least -= c.Sends / 10
+	}
+	if c.Sends < 10 || c.Completed < least || c.Completed > c.Sends {
+		t.Errorf("not all are seen: %+v", c)
 	}
 }
 

@@ -268,8 +268,11 @@ INLINE void lent(u32 number, struct party *to, const struct message *m, s64 resu
 		__sync_fetch_and_add(&c->small, 1);
 	struct send_key key = {.sk = (u64)to->sk, .id = next_id(to->sk) - 1};
 	struct send_value value = {.at = ktime_get_ns(), .tgid = get_current_pid_tgid() >> 32};
+	// Whichever comes first, this or the completion on another CPU, is found by the other.
+	if (!map_update(&sends, &key, &value, BPF_NOEXIST))
+		return;
 	struct send_value *early = map_lookup(&sends, &key);
-	if (early && !early->tgid && value.at - early->at < EARLY_NS) {
+	if (early && !early->tgid && (s64)(value.at - early->at) < (s64)EARLY_NS) {
 		completed(value.tgid, 0, early->copied);
 		map_delete(&sends, &key);
 		return;
@@ -448,11 +451,11 @@ int inet_sk_error_report(u64 *ctx)
 	if (!sent) {
 		// On the same machine it comes before the call has returned.
 		struct send_value early = {.at = now, .copied = last.copied};
-		if (looking)
-			map_update(&sends, &key, &early, BPF_ANY);
-		return 0;
+		if (!looking || !map_update(&sends, &key, &early, BPF_NOEXIST))
+			return 0;
+		sent = map_lookup(&sends, &key);
 	}
-	if (!sent->tgid)
+	if (!sent || !sent->tgid)
 		return 0;
 	completed(sent->tgid, now - sent->at, last.copied);
 	map_delete(&sends, &key);
