@@ -262,7 +262,7 @@ type traceSocketState struct {
 	Door    uint32
 	Device  uint32
 	Window  uint32
-	_       [4]byte
+	Guessed uint32
 	Acked   uint64
 	Caller  uint64
 	Message uint64

@@ -301,6 +301,7 @@ GLOBAL int resume(struct socket_state *s, u64 sk)
 		missed += (more - missed + (1u << 31)) >> 32 << 32;
 	s->window = window;
 	s->acked = acked;
+	s->guessed = 0;
 	if (!missed || s->facts.flags & SOCKET_SHUT || !claim(&s->sent, from, seq))
 		return 0;
 	if (missed >= 1 << 30) // too far to tell before from behind

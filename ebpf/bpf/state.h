@@ -137,6 +137,7 @@ struct socket_state {
 	u32 door;	// TCP: up to which KIND_DOOR counts
 	u32 device;	// the first device of the newest packet
 	u32 window;	// the one it was last met in
+	u32 guessed;	// TCP: of a call that has not ended and is not known, counted for the one before
 	u64 acked;	// TCP: tcp_sock.bytes_acked when sent was read
 	u64 caller, message; // TCP: thread that is sending, and what; 0 at the end of the call
 	struct runs asked; // by API, as the application sent

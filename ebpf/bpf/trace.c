@@ -207,6 +207,19 @@ INLINE void part_calls(struct socket_state *s, u64 sk, u8 api)
 	catch_up(s, sk);
 }
 
+// correct gives a call that is known now the bytes that were counted for the one
+// before, when a packet of its left while another task ran.
+INLINE void correct(struct socket_state *s, u8 api)
+{
+	struct run *last = &s->asked.at[s->asked.last % RUNS];
+	u64 guessed = s->guessed;
+	s->guessed = 0;
+	if (!guessed || !last->api || last->api == api || last->flags & RUN_UNSEEN)
+		return;
+	count_sent(s, KIND_SENT, last->api, -guessed);
+	count_sent(s, KIND_SENT, api, guessed);
+}
+
 // send_sock looks who is sending on a TCP socket on kernels without a hook for
 // that, from what comes next: its first packet, or the end of the call. What was
 // accepted by then and not been counted is from where on it begins.
@@ -229,10 +242,14 @@ INLINE struct socket_state *send_sock(u64 key, u32 slot, u32 from)
 	if (!call_ends && call.api)
 		part_calls(s, key, call.api);
 	if (call.sure) {
+		correct(s, call.api);
 		ask(s, sk, s->sent, &call, call.api);
 		own(s);
 	}
+	u32 before = s->sent;
 	catch_up(s, key);
+	if (call_ends && !call.sure)
+		s->guessed += s->sent - before;
 	return s;
 }
 
