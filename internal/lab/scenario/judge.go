@@ -22,6 +22,8 @@ type Witness struct {
 	Tier          string // of package ebpf
 	// UnknownBytes are those of which the tracer could not tell.
 	UnknownBytes uint64
+	// Lost are events that the tracer had no room for, or did not see.
+	Lost uint64
 	// ResentBytes were sent more than once: they may have been copied one time and
 	// not the other.
 	ResentBytes uint64
@@ -53,7 +55,17 @@ func Judge(s *Scenario, t Truth, w Witness) Result {
 	j.reported()
 	j.majority(s)
 	r.Status, r.Reason = status(r.Findings)
+	if r.Status == probe.Pass && j.unheard(s) {
+		r.Status, r.Reason = probe.Skipped, fmt.Sprintf("nobody here can tell: not predicted, as %s; not observed, as %s; no completions", s.Unpredicted, s.Unobserved)
+	}
 	return r
+}
+
+// unheard reports whether nothing but the data of the scenario says what becomes of
+// the payload: that is no agreement.
+func (j *judge) unheard(s *Scenario) bool {
+	refused := j.result.Expected.Refused != "" && j.Reported.Refused == j.result.Expected.Refused
+	return s.Unpredicted != "" && s.blind(j.Tier) && j.Reported.CopiedBytes == nil && j.Kept == nil && !refused
 }
 
 type judge struct {
@@ -134,6 +146,8 @@ func (j *judge) observed(s *Scenario) {
 		j.result.Observed = Column{Causes: []string{}, Detail: "not observed: " + s.Unobserved}
 	case j.Observed.CopiedBytes == nil:
 		j.find(LayerEBPF, Unknown, "The tracer saw nothing of the transfer: %s", j.Observed.Detail)
+	case j.Lost > 0:
+		j.find(LayerEBPF, Unknown, "The tracer lost %d events.", j.Lost)
 	case j.UnknownBytes > j.Sent/slack:
 		j.find(LayerEBPF, Unknown, "The tracer cannot tell what became of %d of %d bytes.", j.UnknownBytes, j.Sent)
 	case d != "":
@@ -236,7 +250,7 @@ func verdict(results []Result) probe.Verdict {
 		v.Summary = fmt.Sprintf("Prediction, completions and observation agree with the truth in all of %d scenarios.", ran)
 	}
 	if k := n[probe.Skipped]; k > 0 && ran > 0 {
-		v.Summary += fmt.Sprintf(" %d could not be run here.", k)
+		v.Summary += fmt.Sprintf(" %d could not be judged here.", k)
 	}
 	return v
 }

@@ -18,6 +18,8 @@ func TestJudge(t *testing.T) {
 	plain := Scenario{ID: "x", Traffic: Traffic{API: "msg_zerocopy", Protocol: "tcp", Size: 100, Count: 10}}
 	blind, mute := plain, plain
 	blind.Unobserved, mute.Unpredicted = "It cannot.", "It cannot."
+	deaf := blind
+	deaf.Unpredicted = mute.Unpredicted
 	copied := func(causes ...string) Truth { return Truth{Copied: All, Causes: causes, Why: "known"} }
 	for _, c := range []struct {
 		name   string
@@ -44,6 +46,13 @@ func TestJudge(t *testing.T) {
 		{"none to be had", mute, Truth{}, Witness{Predicted: all, Reported: none, Observed: none}, probe.Pass, "[]"},
 		{"no observation", plain, Truth{}, Witness{Predicted: none, Reported: none, Observed: silent}, probe.Unknown, "[ebpf unknown]"},
 		{"none that can be had", blind, Truth{}, Witness{Predicted: none, Reported: none, Observed: silent}, probe.Pass, "[]"},
+		{"nobody says anything", deaf, Truth{}, Witness{Predicted: none, Reported: silent, Observed: none}, probe.Skipped, "[]"},
+		{"completions alone", deaf, Truth{}, Witness{Predicted: silent, Reported: none, Observed: silent}, probe.Pass, "[]"},
+		{"the peer alone", deaf, Truth{}, Witness{Predicted: silent, Reported: silent, Observed: silent, Kept: new(uint64)}, probe.Pass, "[]"},
+		{"the refusal alone", deaf, Truth{Refused: "mptcp"}, Witness{Predicted: silent, Reported: Column{Refused: "mptcp"}, Observed: silent}, probe.Pass, "[]"},
+		{"nobody, and bytes too many", deaf, Truth{}, Witness{Reported: silent, Arrived: new(uint64(1001))}, probe.Fail, "[lab wrong]"},
+		{"an observation with losses", plain, Truth{}, Witness{Predicted: none, Reported: none, Observed: none, Lost: 1}, probe.Unknown, "[ebpf unknown]"},
+		{"losses of what cannot see", blind, Truth{}, Witness{Predicted: none, Reported: none, Observed: silent, Lost: 1}, probe.Pass, "[]"},
 		{"half of an observation", plain, Truth{}, Witness{Predicted: none, Reported: none, Observed: none, UnknownBytes: 11}, probe.Unknown, "[ebpf unknown]"},
 		{"one in a hundred", plain, Truth{}, Witness{Predicted: none, Reported: none, Observed: column(10)}, probe.Pass, "[]"},
 		{"more", plain, Truth{}, Witness{Predicted: none, Reported: none, Observed: column(11)}, probe.Fail, "[ebpf wrong]"},

@@ -277,16 +277,11 @@ func (r *runner) one(ctx context.Context, p *place, s *Scenario, facts *probe.Fa
 		return Result{}, err
 	}
 	w.Observed, w.UnknownBytes = seen.column, seen.unknown+tr.sent-min(seen.bytes, tr.sent)
-	w.ResentBytes = seen.resent
+	w.ResentBytes, w.Lost = seen.resent, lost
 	if p.count != nil {
 		w.Arrived = new(p.count.arrived(s.Traffic.Protocol, tr.local))
 	}
-	out := Judge(s, truth, w)
-	if lost > 0 {
-		out.Findings = append(out.Findings, Finding{LayerEBPF, Unknown, fmt.Sprintf("The tracer lost %d events.", lost)})
-	}
-	out.Status, out.Reason = status(out.Findings)
-	return out, nil
+	return Judge(s, truth, w), nil
 }
 
 // otherWay says why what was sent is not what the scenario is about, or "": the
@@ -315,12 +310,13 @@ const (
 // settle waits until the peer and the tracer have seen all that was sent.
 func (r *runner) settle(ctx context.Context, p *place, sc *Scenario, tr transfer) (seen sight, lost uint64, err error) {
 	for end := time.Now().Add(settleMost); ; {
+		// Asked before the tracer: what happens where the payload arrives is to be seen, too.
+		arrived := p.count == nil || p.count.arrived(sc.Traffic.Protocol, tr.local) >= tr.sent
 		s, err := r.tracer.Summary()
 		if err != nil {
 			return seen, 0, err
 		}
 		seen, lost = observed(s, tr.inode, sc.Traffic), s.LostEvents-r.lost
-		arrived := p.count == nil || p.count.arrived(sc.Traffic.Protocol, tr.local) >= tr.sent
 		if arrived && (seen.complete(tr.sent) || sc.blind(string(r.tracer.Tier()))) || time.Now().After(end) {
 			r.lost = s.LostEvents
 			return seen, lost, nil

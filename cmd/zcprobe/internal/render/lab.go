@@ -21,7 +21,7 @@ func Lab(p *text.Printer, r *scenario.Report, how int) {
 	labFindings(p, r.Scenarios, "Not known", scenario.Unknown)
 	labFindings(p, r.Scenarios, "Differences in the nature of the kernel", scenario.Explained)
 	labSkipped(p, r.Scenarios, probe.Unknown, "Could not be set up")
-	labSkipped(p, r.Scenarios, probe.Skipped, "Not run")
+	labSkipped(p, r.Scenarios, probe.Skipped, "Not judged")
 	if how == Verbose {
 		labReasons(p, r.Scenarios)
 	}
@@ -90,12 +90,13 @@ func labFindings(p *text.Printer, all []scenario.Result, heading, kind string) {
 	}
 }
 
-// labSkipped writes what was not run, what has the same reason together.
+// labSkipped writes what was not run, or is not to be told, what has the same reason
+// together. What was run and is not known has findings that say so.
 func labSkipped(p *text.Printer, all []scenario.Result, status probe.CheckStatus, heading string) {
 	var reasons []string
 	ids := map[string][]string{}
 	for _, s := range all {
-		if s.SentBytes > 0 || s.Status != status {
+		if s.Status != status || status == probe.Unknown && s.SentBytes > 0 {
 			continue
 		}
 		if !slices.Contains(reasons, s.Reason) {

@@ -32,7 +32,7 @@ func labReport(hostile string) *scenario.Report {
 	refused := skipped
 	refused.ID, refused.Status, refused.Reason = "tun/sendfile", probe.Unknown, "open /dev/net/tun: permission denied"
 	return &scenario.Report{
-		Schema: scenario.Schema, Verdict: probe.Verdict{Status: probe.Fail, Summary: "1 of 5 scenarios disagree with what is known to be true. 1 could not be run here."},
+		Schema: scenario.Schema, Verdict: probe.Verdict{Status: probe.Fail, Summary: "1 of 5 scenarios disagree with what is known to be true. 1 could not be judged here."},
 		Kernel: "6.18.0", Arch: "amd64", Tier: "fentry", DurationNS: 26e9,
 		Scenarios: []scenario.Result{
 			result("plain/msg_zerocopy", probe.Pass, said(0, "the pages go to the device as they are"), none, none, none),
