@@ -23,7 +23,7 @@ var copyAPI = []Cause{{
 	Remedy: "From a file use sendfile; from a socket splice through a pipe. In Go, io.Copy does both for " +
 		"unwrapped *net.TCPConn and *os.File values.",
 	Kernels: "read 5.10 to 7.3; verified 6.18", Mechanisms: []Mechanism{AtSend},
-	Predicted: true, Observed: true,
+	Predicted: true,
 }, {
 	ID: "file-to-file", Kind: KindCopy, Expected: true,
 	Summary: "File to file is copied once inside the kernel",
@@ -33,7 +33,7 @@ var copyAPI = []Cause{{
 	Shows:   "No counter; on a file system without reflink the destination's extents are not marked shared.",
 	Remedy:  "Share the extents where the file system can (xfs, btrfs): `cp --reflink=always SRC DST`.",
 	Kernels: "read 5.10 to 7.3; verified 6.18", Mechanisms: []Mechanism{AtSend},
-	Predicted: true, Observed: true,
+	Predicted: true,
 }, {
 	ID: "kernel-crypto", Kind: KindCopy, Expected: true,
 	Summary: "Software kTLS writes ciphertext to new pages",
@@ -45,7 +45,6 @@ var copyAPI = []Cause{{
 	Remedy: "Use a NIC that encrypts: `ethtool -K DEV tls-hw-tx-offload on`, before the connection switches " +
 		"to TLS. Without one this is the price of encryption.",
 	Kernels: "verified 6.1 to 7.3 (the 5.10 kernel tested has no kTLS)", Mechanisms: []Mechanism{AtCrypto},
-	Observed: true,
 }}
 
 // copyDevice are copies that come from what the devices of the path cannot do.
@@ -100,7 +99,7 @@ var copyDevice = []Cause{{
 	Remedy: "`ethtool -K VLANDEV sg on tx on`; where they are fixed off, use the untagged device or send with " +
 		"write.",
 	Kernels: "verified 5.10 to 7.3", Mechanisms: []Mechanism{AtLinearize, AtSegment, AtSend},
-	Predicted: true, Observed: true,
+	Predicted: true,
 }, {
 	ID: "ndo-features-check", Kind: KindCopy,
 	Summary: "The driver refuses its offloads for some packets",
@@ -109,7 +108,7 @@ var copyDevice = []Cause{{
 		"device's features, and the packet is linearized or segmented in software.",
 	Shows:   "Nothing in ethtool; the driver decides per packet.",
 	Remedy:  "Use the tunnel port that the NIC expects (4789 for VXLAN), or update driver and firmware.",
-	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtLinearize, AtSegment}, Observed: true,
+	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtLinearize, AtSegment},
 }}
 
 // copyUDP are copies of datagrams.

@@ -190,7 +190,7 @@ var copyProcessing = []Cause{{
 		"asked for.",
 	Shows:   "getsockopt XDP_OPTIONS lacks XDP_OPTIONS_ZEROCOPY; bind with XDP_ZEROCOPY fails with EOPNOTSUPP.",
 	Remedy:  "Bind with XDP_ZEROCOPY so that it fails instead of copying, on a driver that supports it.",
-	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSend}, Reported: true, Observed: true,
+	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSend}, Reported: true,
 }}
 
 // copyBelow are copies at or below the driver, and by TCP's own machinery.
@@ -225,7 +225,7 @@ var copyBelow = []Cause{{
 		"and tracepoint swiotlb:swiotlb_bounced fires.",
 	Remedy: "Remove swiotlb=force from the kernel command line, or use a device with a 64-bit DMA mask. In a " +
 		"confidential guest it is the price.",
-	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtDMA}, Observed: true,
+	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtDMA},
 }, {
 	ID: "tcp-mtu-probe", Kind: KindCopy,
 	Summary: "TCP path-MTU probes are built by a copy",
@@ -234,7 +234,7 @@ var copyBelow = []Cause{{
 		"a hazard: see early-completion.",
 	Shows:   "`nstat -az TcpExtTCPMTUPSuccess TcpExtTCPMTUPFail` grow; completions do not tell.",
 	Remedy:  "`sysctl -w net.ipv4.tcp_mtu_probing=0`",
-	Kernels: "verified 5.10 and 6.1; a hazard on 6.12 to 7.3", Mechanisms: []Mechanism{AtSegment}, Observed: true,
+	Kernels: "verified 5.10 and 6.1; a hazard on 6.12 to 7.3", Mechanisms: []Mechanism{AtSegment},
 }, {
 	ID: "tcp-retrans-collapse", Kind: KindCopy,
 	Summary: "TCP merges small retransmitted packets by copying",
@@ -243,5 +243,5 @@ var copyBelow = []Cause{{
 		"merged.",
 	Shows:   "`nstat -az TcpRetransSegs` grows; nothing tells the copy.",
 	Remedy:  "Cure the packet loss; `sysctl -w net.ipv4.tcp_retrans_collapse=0` ends the merging.",
-	Kernels: "read in 5.10; gone in 6.1", Mechanisms: []Mechanism{AtSegment}, Observed: true,
+	Kernels: "read in 5.10; gone in 6.1", Mechanisms: []Mechanism{AtSegment},
 }}

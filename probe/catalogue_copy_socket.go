@@ -39,7 +39,7 @@ var copySocket = []Cause{{
 	Shows: "Sends succeed and no completion ever comes; SEND_ZC completes with EOPNOTSUPP.",
 	Remedy: "Detach the message program, or keep bulk senders out of the map: `bpftool map show` lists " +
 		"sockmaps and sockhashes.",
-	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSend}, Observed: true,
+	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSend},
 }, {
 	ID: "mptcp", Kind: KindCopy,
 	Summary: "Multipath TCP sockets have no zero-copy send",
@@ -60,7 +60,7 @@ var copySocket = []Cause{{
 		"EOPNOTSUPP; the flag itself is mostly ignored, and no completion comes.",
 	Remedy: "Unix stream sockets take page references by sendfile, splice and vmsplice; elsewhere use an " +
 		"ordinary send.",
-	Kernels: "verified 5.10 to 7.3", Mechanisms: []Mechanism{AtSend}, Reported: true, Observed: true,
+	Kernels: "verified 5.10 to 7.3", Mechanisms: []Mechanism{AtSend}, Reported: true,
 }, {
 	ID: "ktls-hw-copy", Kind: KindCopy,
 	Summary: "kTLS in the NIC still copies plaintext into records",
@@ -71,7 +71,7 @@ var copySocket = []Cause{{
 		"zc_ro_tx when it is there). The option is accepted in software mode too, where it does nothing.",
 	Remedy: "setsockopt(SOL_TLS, TLS_TX_ZEROCOPY_RO, 1) and sendfile, for files that do not change while they " +
 		"are sent.",
-	Kernels: "read 5.10 to 7.3 (the option from 6.1)", Mechanisms: []Mechanism{AtCrypto}, Observed: true,
+	Kernels: "read 5.10 to 7.3 (the option from 6.1)", Mechanisms: []Mechanism{AtCrypto},
 }, {
 	ID: "ktls-hw-fallback", Kind: KindCopy,
 	Summary: "kTLS left its device: the CPU copies and encrypts",
@@ -80,7 +80,7 @@ var copySocket = []Cause{{
 		"each packet. It happens without a word to the application.",
 	Shows:   "TlsCurrTxDevice in /proc/net/tls_stat still counts the socket while the CPU encrypts.",
 	Remedy:  "Pin the route to the offload device, or reconnect after a failover.",
-	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtCrypto}, Observed: true,
+	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtCrypto},
 }, {
 	ID: "vsock-partial", Kind: KindCopy,
 	Summary: "A vsock message too large for its ring is copied",
@@ -90,7 +90,7 @@ var copySocket = []Cause{{
 	Shows: "The completion says COPIED.",
 	Remedy: "Send messages smaller than the peer's receive buffer and of fewer pages than the transmit ring " +
 		"has entries.",
-	Kernels: "read 6.12 and 7.3", Mechanisms: []Mechanism{AtSend}, Reported: true, Observed: true,
+	Kernels: "read 6.12 and 7.3", Mechanisms: []Mechanism{AtSend}, Reported: true,
 }}
 
 // copySource are copies made while reading the source.
@@ -120,7 +120,7 @@ var copySource = []Cause{{
 		"copy, but see stale-source.",
 	Shows:   "Daemon requests for every read; no counter.",
 	Remedy:  "Mount without direct_io, or read and write these files instead of sendfile.",
-	Kernels: "read 5.10 and 6.1", Mechanisms: []Mechanism{AtSpliceRead}, Observed: true,
+	Kernels: "read 5.10 and 6.1", Mechanisms: []Mechanism{AtSpliceRead},
 }, {
 	ID: "socket-linear-splice", Kind: KindCopy,
 	Summary: "Splice from a socket copies what is not in pages",
@@ -130,7 +130,7 @@ var copySource = []Cause{{
 	Shows: "Nothing; the receiving NIC's buffer layout decides.",
 	Remedy: "Use a NIC with header split or page buffers; where copybreak can be set, `ethtool --set-tunable " +
 		"DEV rx-copybreak 0`.",
-	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSpliceRead}, Observed: true,
+	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSpliceRead},
 }, {
 	ID: "udp-splice-copy", Kind: KindCopy,
 	Summary: "sendfile and splice into UDP copy",
@@ -146,5 +146,5 @@ var copySource = []Cause{{
 		"6.1 on splice_file_to_pipe passes page references.",
 	Shows:   "Nothing; sendfile returns the full count.",
 	Remedy:  "Use splice(2) from file to pipe, which passes pages on every kernel.",
-	Kernels: "verified 5.10; not on 6.1 to 7.3", Mechanisms: []Mechanism{AtSend}, Predicted: true, Observed: true,
+	Kernels: "verified 5.10; not on 6.1 to 7.3", Mechanisms: []Mechanism{AtSend}, Predicted: true,
 }}

@@ -9,7 +9,7 @@ var causesNote = []Cause{{
 		"references.",
 	Shows:   "`ethtool -k DEV` shows tx-tcp-segmentation or tx-udp-segmentation off.",
 	Remedy:  "`ethtool -K DEV tso on`, for UDP `ethtool -K DEV tx-udp-segmentation on`",
-	Kernels: "verified 5.10 to 7.3", Mechanisms: []Mechanism{AtSegment}, Predicted: true, Observed: true,
+	Kernels: "verified 5.10 to 7.3", Mechanisms: []Mechanism{AtSegment}, Predicted: true,
 }, {
 	ID: "qdisc-segment", Kind: KindNote,
 	Summary: "The qdisc cuts large packets: more CPU, no copy",
@@ -18,7 +18,7 @@ var causesNote = []Cause{{
 	Shows: "`tc -s qdisc show dev DEV` names the discipline.",
 	Remedy: "`tc qdisc replace dev DEV root cake no-split-gso`, a tbf burst of at least 64 KiB, or fq for " +
 		"pacing.",
-	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSegment}, Observed: true,
+	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSegment},
 }, {
 	ID: "small-send", Kind: KindNote,
 	Summary: "Sends this small are cheaper copied",
@@ -44,7 +44,7 @@ var causesNote = []Cause{{
 		"a cold cache hide what zero-copy gains.",
 	Shows:   "`zcprobe probe --dir DIR` says how much is cached; sendfile blocks on reads.",
 	Remedy:  "Read ahead with posix_fadvise(POSIX_FADV_WILLNEED), or warm the cache: `cat FILE > /dev/null`",
-	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSpliceRead}, Predicted: true, Observed: true,
+	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtSpliceRead}, Predicted: true,
 }, {
 	ID: "headers-cow", Kind: KindNote,
 	Summary: "Packet headers are copied, payload is not",
@@ -52,7 +52,7 @@ var causesNote = []Cause{{
 		"pskb_expand_head: some hundred bytes per packet. The page references of the payload stay.",
 	Shows:   "Nothing.",
 	Remedy:  "Nothing to do.",
-	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtDriver}, Observed: true,
+	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtDriver},
 }, {
 	ID: "tap-capture", Kind: KindNote,
 	Summary: "A capture copies for itself, in the sender's time",
@@ -109,5 +109,5 @@ var causesNote = []Cause{{
 		"pauses.",
 	Remedy: "Remove napi_tx=0 from the module options in /etc/modprobe.d or from the kernel command line, and " +
 		"load the module again.",
-	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtDriver}, Observed: true,
+	Kernels: "read 5.10 to 7.3", Mechanisms: []Mechanism{AtDriver},
 }}

@@ -28,5 +28,5 @@ var causesPass = []Cause{{
 		"at send.",
 	Shows:   "`ss -tin` shows md5keys for such sockets when run as root.",
 	Remedy:  "None while the peer asks for signatures; use them only on the connections that need them.",
-	Kernels: "read 5.10 to 7.3 (AO from 6.12)", Mechanisms: []Mechanism{AtSend}, Observed: true,
+	Kernels: "read 5.10 to 7.3 (AO from 6.12)", Mechanisms: []Mechanism{AtSend},
 }}

@@ -86,12 +86,16 @@ func keepYes(b *bool) *bool {
 // memlockExempt reports whether RLIMIT_MEMLOCK binds no zero-copy send of the
 // process: mm_account_pinned_pages asks for CAP_IPC_LOCK in the initial user
 // namespace, which root in a container's own does not have.
-func memlockExempt(l *LimitFacts) (exempt, known bool) {
+func memlockExempt(l *LimitFacts) (exempt, known bool) { return inFirstNamespace(l.CapIPCLock, l) }
+
+// inFirstNamespace reports whether the process has a capability in the initial user
+// namespace.
+func inFirstNamespace(capability *bool, l *LimitFacts) (has, known bool) {
 	no := func(b *bool) bool { return b != nil && !*b }
 	switch {
-	case no(l.CapIPCLock) || no(l.InitUserNS):
+	case no(capability) || no(l.InitUserNS):
 		return false, true
-	case l.CapIPCLock == nil || l.InitUserNS == nil:
+	case capability == nil || l.InitUserNS == nil:
 		return false, false
 	}
 	return true, true
@@ -122,6 +126,9 @@ func (j *limitJudge) values() {
 	exempt, known := memlockExempt(&j.f)
 	if r.MemlockExempt = exempt; !known {
 		j.unknown("memlock_exempt")
+	}
+	if r.PipePagesExempt, known = inFirstNamespace(j.f.CapPipePages, &j.f); !known {
+		j.unknown("pipe_pages_exempt")
 	}
 	if r.OptmemMaxBytes = j.sysctl("net.core.optmem_max", 0); r.OptmemMaxBytes == nil {
 		if r.OptmemMaxBytes = j.f.OptmemFound; r.OptmemMaxBytes == nil {

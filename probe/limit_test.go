@@ -133,7 +133,7 @@ func checkNamed(l Limits, id string) Check {
 func TestLimitsUnknown(t *testing.T) {
 	got := judgeLimits(&Facts{}, Options{})
 	want := []string{"io_uring_disabled", "memlock_bytes", "memlock_exempt", "memlock_max_bytes", "memlock_used_bytes", "nofile_soft",
-		"optmem_max_bytes", "pipe_max_bytes", "pipe_user_pages_hard", "pipe_user_pages_soft", "tcp_wmem_max_bytes", "uid", "wmem_max_bytes"}
+		"optmem_max_bytes", "pipe_max_bytes", "pipe_pages_exempt", "pipe_user_pages_hard", "pipe_user_pages_soft", "tcp_wmem_max_bytes", "uid", "wmem_max_bytes"}
 	if !slices.Equal(got.Unknown, want) {
 		t.Errorf("unknown %q, want %q", got.Unknown, want)
 	}

@@ -121,6 +121,7 @@ type Limits struct {
 	PipeMaxBytes         *uint64  `json:"pipe_max_bytes"`
 	PipeUserSoftPages    *uint64  `json:"pipe_user_pages_soft"`
 	PipeUserHardPages    *uint64  `json:"pipe_user_pages_hard"`
+	PipePagesExempt      bool     `json:"pipe_pages_exempt"` // of both: CAP_SYS_RESOURCE or CAP_SYS_ADMIN in the initial user namespace
 	NofileSoft           *uint64  `json:"nofile_soft"`
 	MemlockNeededBytes   uint64   `json:"memlock_needed_bytes"`  // for the stated load
 	OptmemNeededBytes    uint64   `json:"optmem_needed_bytes"`   // per socket, for the stated load
@@ -174,6 +175,7 @@ type Recommendation struct {
 	SizeBytes uint64     `json:"size_bytes"`
 	Backend   string     `json:"backend"`
 	Reason    string     `json:"reason"`
+	Evidence  []Evidence `json:"evidence"` // what decided
 	Rejected  []Rejected `json:"rejected"`
 }
 

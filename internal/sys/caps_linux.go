@@ -1,6 +1,11 @@
 package sys
 
 import (
+	"errors"
+	"fmt"
+	"syscall"
+	"unsafe"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -13,6 +18,11 @@ const (
 	CapPerfmon   = unix.CAP_PERFMON
 	CapBPF       = unix.CAP_BPF
 	CapSyslog    = unix.CAP_SYSLOG
+
+	CapDACOverride   = unix.CAP_DAC_OVERRIDE
+	CapDACReadSearch = unix.CAP_DAC_READ_SEARCH
+	CapFowner        = unix.CAP_FOWNER
+	CapSysResource   = unix.CAP_SYS_RESOURCE
 )
 
 // Caps are the capability sets of a thread; bit N is capability N.
@@ -38,13 +48,32 @@ func ThreadCaps() (Caps, error) {
 	}, nil
 }
 
-// SetThreadCaps sets the capability sets of the calling thread and of no
-// other; capset(2) knows no processes.
-func SetThreadCaps(c Caps) error {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	d := [2]unix.CapUserData{
+func (c Caps) forKernel() (unix.CapUserHeader, [2]unix.CapUserData) {
+	return unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, [2]unix.CapUserData{
 		{Effective: uint32(c.Effective), Permitted: uint32(c.Permitted), Inheritable: uint32(c.Inheritable)},
 		{Effective: uint32(c.Effective >> 32), Permitted: uint32(c.Permitted >> 32), Inheritable: uint32(c.Inheritable >> 32)},
 	}
+}
+
+// SetThreadCaps sets the capability sets of the calling thread and of no
+// other; capset(2) knows no processes.
+func SetThreadCaps(c Caps) error {
+	hdr, d := c.forKernel()
 	return Wrap("capset", unix.Capset(&hdr, &d[0]))
+}
+
+// SetProcessCaps sets the capability sets of every thread; those of the future have
+// them from these. A thread that may not have them ends the process, so it is for the
+// time before threads differ. ErrUnsupported in a program with cgo, whose threads Go
+// does not know.
+func SetProcessCaps(c Caps) error {
+	hdr, d := c.forKernel()
+	_, _, e := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&hdr)), uintptr(unsafe.Pointer(&d[0])), 0)
+	switch e {
+	case 0:
+		return nil
+	case syscall.ENOTSUP:
+		return fmt.Errorf("capset of every thread: the program is linked with cgo: %w", errors.ErrUnsupported)
+	}
+	return Wrap("capset", e)
 }

@@ -30,6 +30,15 @@ func OutQueue(int) (int, syscall.Errno) { return 0, syscall.ENOSYS }
 // RenameNoReplace needs Linux.
 func RenameNoReplace(string, string) error { return errors.ErrUnsupported }
 
+// OTmpfile makes open(2) fail, as there is no such file elsewhere.
+const OTmpfile = syscall.O_CREAT | syscall.O_EXCL
+
+// LinkDescriptor needs Linux.
+func LinkDescriptor(int, string) error { return errors.ErrUnsupported }
+
+// HasDescriptorNames is false outside Linux.
+func HasDescriptorNames() bool { return false }
+
 // Poll needs Linux.
 func Poll(int, int16, int) (int16, error) { return 0, errors.ErrUnsupported }
 
