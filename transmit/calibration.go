@@ -29,7 +29,7 @@ const CalibrationLab = "lab"
 // A CalibrationFile is what "zcprobe bench" keeps of a measurement.
 type CalibrationFile struct {
 	Schema       string                 `json:"schema"`
-	Path         string                 `json:"path"`     // lab, or the destination
+	Path         string                 `json:"path"`     // lab, or the device that leads to where it was measured
 	Measured     string                 `json:"measured"` // when, RFC 3339
 	Quick        bool                   `json:"quick"`
 	Key          CalibrationKey         `json:"key"`
@@ -134,8 +134,8 @@ func loadCalibration(name string, key CalibrationKey) (*Calibration, error) {
 	return f.calibration(), nil
 }
 
-// readCalibration reads a regular file that not everyone can write to. It follows no
-// link and waits for nobody.
+// readCalibration reads a regular file of root or of our own that not everyone can write
+// to. It follows no link and waits for nobody.
 func readCalibration(name string) ([]byte, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, syscall.ELOOP) {
@@ -153,12 +153,21 @@ func readCalibration(name string) ([]byte, error) {
 		return nil, errors.New("is no regular file")
 	case st.Mode().Perm()&0o002 != 0:
 		return nil, errors.New("everyone may write to it")
+	case !trusted(st):
+		return nil, errors.New("belongs to another user")
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxCalibrationBytes+1))
 	if err == nil && len(data) > maxCalibrationBytes {
 		err = fmt.Errorf("is larger than %d bytes", maxCalibrationBytes)
 	}
 	return data, err
+}
+
+// trusted reports whether a file is of root or of who runs this: anybody else could make
+// a program send by what it should not.
+func trusted(st fs.FileInfo) bool {
+	s, ok := st.Sys().(*syscall.Stat_t)
+	return ok && (s.Uid == 0 || int(s.Uid) == os.Geteuid())
 }
 
 // maxCrossovers bounds the entries of a file.
@@ -191,7 +200,7 @@ func ParseCalibration(data []byte) (*CalibrationFile, error) {
 	if (f.Path == CalibrationLab) != (len(f.Key.Devices) == 0) {
 		return nil, errors.New("is damaged: its path and its devices do not go together")
 	}
-	f.Crossovers = slices.DeleteFunc(f.Crossovers, func(c CalibrationCrossover) bool { return !c.Backend.Notifies() })
+	f.Crossovers = slices.DeleteFunc(f.Crossovers, func(c CalibrationCrossover) bool { return plainFor(c.Backend) == "" })
 	for _, c := range f.Crossovers {
 		x := c.crossover()
 		if x.LowBytes < 0 || x.LowBytes > x.Bytes || x.Bytes > x.HighBytes || c.Cache != CacheHot && c.Cache != CacheCold {

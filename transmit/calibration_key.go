@@ -81,7 +81,7 @@ func parseCPUInfo(text string) (model string, n int) {
 				model = value
 			}
 		case "CPU implementer", "CPU variant", "CPU part", "CPU revision":
-			if n == 1 {
+			if n == 1 && value != "" {
 				parts = append(parts, strings.TrimPrefix(name, "CPU ")+" "+value)
 			}
 		}

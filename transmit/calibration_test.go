@@ -134,6 +134,12 @@ func TestLoadCalibrationIsWary(t *testing.T) {
 			writeCalibration(t, filepath.Dir(name), good)
 			return os.Chmod(name, 0o666)
 		}, "everyone may write"},
+		{"another user's", func(t *testing.T, name string) error {
+			if os.Geteuid() != 0 {
+				t.Skip("needs root, to give a file away")
+			}
+			return os.Chown(writeCalibration(t, filepath.Dir(name), good), 65534, 65534)
+		}, "belongs to another user"},
 		{"half of one", func(t *testing.T, name string) error {
 			st, err := os.Stat(writeCalibration(t, filepath.Dir(name), good))
 			if err != nil {
@@ -245,6 +251,10 @@ func TestSelectTakesTheLaboratoryAsALowerBound(t *testing.T) {
 		{"could not tell", Crossover{MsgZerocopy, CacheHot, Never, 0, Never}, true, def, "could not tell"},
 		{"a path is what it is", Crossover{MsgZerocopy, CacheHot, 1000, 500, 2000}, false, 1000, "calibration of lab"},
 		{"a path without an answer", Crossover{MsgZerocopy, CacheHot, Never, 500, Never}, false, def, "could not tell"},
+		{"a path, vaguely", Crossover{MsgZerocopy, CacheHot, 1000, 500, def}, false, def, "found 1000 bytes (between 500 and 32768), hot, which says nothing against it"},
+		{"a path, vaguely, without a start", Crossover{MsgZerocopy, CacheHot, 1000, 0, def}, false, def, "which says nothing against it"},
+		{"a path, vaguely, but not here", Crossover{MsgZerocopy, CacheHot, 1000, 500, def - 1}, false, 1000, "calibration of lab"},
+		{"the laboratory, vaguely", Crossover{MsgZerocopy, CacheHot, 3 * def, 0, Never}, true, 3 * def, "and a network card needs at least that"},
 		{"nothing of it", Crossover{IoUringSendZC, CacheHot, 1000, 500, 2000}, true, def, "says nothing of it"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -277,7 +287,7 @@ func FuzzParseCalibration(f *testing.F) {
 		}
 		cal := c.calibration()
 		for _, x := range cal.Crossovers {
-			if !x.Backend.Notifies() || x.LowBytes < 0 || x.LowBytes > x.Bytes || x.Bytes > x.HighBytes {
+			if plainFor(x.Backend) == "" || x.LowBytes < 0 || x.LowBytes > x.Bytes || x.Bytes > x.HighBytes {
 				t.Errorf("%+v", x)
 			}
 		}
@@ -288,6 +298,24 @@ func FuzzParseCalibration(f *testing.F) {
 		p := Select(Conditions{}, Transfer{Source: SourceMemory, Protocol: TCP}, SelectOptions{Calibration: cal})
 		if p.Backend == "" {
 			t.Error("no plan")
+		}
+	})
+}
+
+func FuzzParseCPUInfo(f *testing.F) {
+	f.Add("processor\t: 0\nmodel name\t: A CPU @ 2.00GHz\n\nprocessor\t: 1\nmodel name\t: A CPU @ 2.00GHz\n")
+	f.Add("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n")
+	if here, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		f.Add(string(here))
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		model, n := parseCPUInfo(text)
+		if n > strings.Count(text, "processor") || strings.Contains(model, "\n") || model != strings.TrimSpace(model) {
+			t.Errorf("%q, %d", model, n)
+		}
+		key := CalibrationKey{Kernel: text, CPU: model, CPUs: n, Devices: []CalibrationDevice{{Device: text}}}
+		if name := key.FileName(); filepath.Base(name) != name {
+			t.Errorf("%q leads elsewhere", name)
 		}
 	})
 }

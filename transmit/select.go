@@ -36,6 +36,7 @@ func selectBy(rs []rule, c Conditions, t Transfer, o SelectOptions) Plan {
 	for _, b := range s.order {
 		s.views = append(s.views, s.judge(rs, b))
 	}
+	s.preferSplice()
 	p := s.automatic()
 	if b, why := s.forced(&p); b != "" {
 		p = Plan{Backend: b, Reason: why, Below: b, Above: b}

@@ -19,13 +19,29 @@ type Calibration struct {
 }
 
 // Crossover is the size of one send from which a backend takes less CPU time
-// than the one below it: msg_zerocopy than write, mmap_zerocopy than sendfile.
+// than the one below it: msg_zerocopy and io_uring_send_zc than write, mmap_zerocopy and
+// splice than sendfile.
 type Crossover struct {
 	Backend Backend
 	Cache   CacheState
 	Bytes   int64 // or [Never]
 	// The interval that holds it.
 	LowBytes, HighBytes int64
+}
+
+// Calibrates reports whether the crossover of a backend with another one is part of a
+// [Calibration].
+func Calibrates(b, against Backend) bool { return against != "" && plainFor(b) == against }
+
+// plainFor is the backend that b has a crossover with, "" if there is none that decides.
+func plainFor(b Backend) Backend {
+	switch b {
+	case MsgZerocopy, IoUringSendZC:
+		return Write
+	case MmapZerocopy, Splice:
+		return Sendfile
+	}
+	return ""
 }
 
 // at returns the size that decides for a goal.
@@ -35,6 +51,12 @@ func (c Crossover) at(g Goal) int64 {
 	}
 	return c.Bytes
 }
+
+// vague reports whether a measurement tells little: on a busy machine an interval can be
+// anything.
+func (c Crossover) vague() bool { return c.LowBytes == 0 || c.HighBytes/c.LowBytes >= vagueInterval }
+
+const vagueInterval = 16
 
 // String says what it is, for evidence.
 func (c Crossover) String() string {
@@ -121,7 +143,10 @@ func findCrossover(cs []Crossover, b Backend, state CacheState) (Crossover, bool
 // crossover returns what decides between b and the way below it, and where that
 // is known from.
 func (o *SelectOptions) crossover(b Backend, state CacheState) (c Crossover, source string) {
-	c, _ = findCrossover(defaultCrossovers, b, state)
+	c, known := findCrossover(defaultCrossovers, b, state)
+	if !known {
+		c = Crossover{Backend: b, Bytes: Never, LowBytes: Never, HighBytes: Never}
+	}
 	cal := o.Calibration
 	if cal == nil {
 		return c, defaultSource
@@ -135,8 +160,12 @@ func (o *SelectOptions) crossover(b Backend, state CacheState) (c Crossover, sou
 		return c, defaultSource + "; the " + cal.name() + " says nothing of it"
 	case measured.Bytes == Never && measured.LowBytes != Never:
 		return c, defaultSource + "; the " + cal.name() + " could not tell"
+	case !cal.LowerBound && known && measured.vague() && measured.LowBytes <= c.Bytes && c.Bytes <= measured.HighBytes:
+		return c, fmt.Sprintf("%s; the %s found %s, which says nothing against it", defaultSource, cal.name(), measured)
 	case !cal.LowerBound:
 		return measured, cal.name()
+	case !b.Notifies():
+		return measured, cal.name() + ", where both refer to the same pages, as on a network card"
 	}
 	if measured.Bytes <= c.Bytes {
 		return c, fmt.Sprintf("%s; the %s found %s, and a network card needs at least that", defaultSource, cal.name(), measured)

@@ -60,6 +60,17 @@ func featureIs(id string, s probe.FeatureStatus) func(*Conditions) {
 	}
 }
 
+// spliceFrom is a calibration of the laboratory by which splice is cheaper from so many
+// bytes on.
+func spliceFrom(n int64) SelectOptions {
+	return SelectOptions{Calibration: &Calibration{Path: CalibrationLab, LowerBound: true, Crossovers: []Crossover{{Splice, CacheHot, n, n, Never}}}}
+}
+
+// pipesAre limits the pages of pipes, for so many connections.
+func pipesAre(pages, connections uint64) func(*Conditions) {
+	return func(c *Conditions) { c.Limits.PipeUserSoftPages, c.Limits.Connections = &pages, connections }
+}
+
 func hazardIs(id string, s probe.CheckStatus) func(*Conditions) {
 	return func(c *Conditions) { c.Hazards[id] = probe.Hazard{ID: id, Status: s, Detail: "it says so"} }
 }
@@ -252,5 +263,17 @@ var selectCases = []selectCase{
 	{name: "calibrated", t: changed(memTransfer, func(t *Transfer) { t.SizeBytes = 8192 }), o: SelectOptions{Calibration: &Calibration{Path: "eth0", Crossovers: []Crossover{{MsgZerocopy, CacheHot, 8192, 4096, 16384}}}}, want: MsgZerocopy},
 	{name: "calibrated, for latency", t: changed(memTransfer, func(t *Transfer) { t.SizeBytes, t.Goal = 8192, Latency }), o: SelectOptions{Calibration: &Calibration{Path: "eth0", Crossovers: []Crossover{{MsgZerocopy, CacheHot, 8192, 4096, 16384}}}}, want: Write, lost: MsgZerocopy, cause: "small-send", words: "calibration of eth0"},
 	{name: "calibrated to never", t: memTransfer, o: SelectOptions{Calibration: &Calibration{Path: "eth0", Crossovers: []Crossover{{MsgZerocopy, CacheHot, Never, Never, Never}}}}, want: Write, lost: MsgZerocopy, words: "cheaper at no size"},
+	{name: "splice was measured", t: fileTransfer, o: spliceFrom(1 << 20), want: Splice, lost: Sendfile, cause: "pipe-slots", words: "from 1048576 bytes on splice takes less CPU time than sendfile (calibration of lab"},
+	{name: "splice was measured, of smaller sends", t: fileTransfer, o: spliceFrom(1<<20 + 1), want: Sendfile, lost: Splice},
+	{name: "splice was measured, of sends of any size", t: changed(fileTransfer, func(t *Transfer) { t.SizeBytes = 0 }), o: spliceFrom(1), want: Sendfile},
+	{name: "splice was measured, on TCP", t: changed(fileTransfer, func(t *Transfer) { t.Protocol = Unix }), o: spliceFrom(1), want: Sendfile},
+	{name: "splice was measured, and the mapping is kept", t: changed(fileTransfer, func(t *Transfer) { t.MappingKept = true }), o: spliceFrom(1), want: MmapZerocopy},
+	{name: "splice was measured, with few pipes", set: pipesAre(16384, 65), t: fileTransfer, o: spliceFrom(1), want: Sendfile},
+	{name: "splice was measured, with enough pipes", set: pipesAre(16384, 64), t: fileTransfer, o: spliceFrom(1), want: Splice},
+	{name: "splice was measured, with few pipes that are not limited", set: func(c *Conditions) { pipesAre(16384, 65)(c); c.Limits.PipePagesExempt = true }, t: fileTransfer, o: spliceFrom(1), want: Splice},
+	{name: "splice was measured, with small pipes", set: func(c *Conditions) { c.Limits.PipeMaxBytes = new(uint64(1<<20 - 1)) }, t: fileTransfer, o: spliceFrom(1), want: Sendfile},
+	{name: "splice was measured, with pipes of which nothing is known", set: func(c *Conditions) { c.Limits.Unknown = []string{"pipe_user_pages_soft"} }, t: fileTransfer, o: spliceFrom(1), want: Sendfile},
+	{name: "splice was measured, without limits", set: func(c *Conditions) { c.Limits = nil }, t: fileTransfer, o: spliceFrom(1), want: Sendfile},
+	{name: "splice was measured, and is refused", set: featureIs("splice.file-tcp", probe.Denied), t: fileTransfer, o: spliceFrom(1), want: Sendfile, lost: Splice},
 	{name: "stale calibration", t: changed(memTransfer, func(t *Transfer) { t.SizeBytes = 8192 }), o: SelectOptions{Calibration: &Calibration{Stale: "another kernel", Crossovers: []Crossover{{MsgZerocopy, CacheHot, 1, 1, 1}}}}, want: Write, lost: MsgZerocopy, words: "stale: another kernel"},
 }

@@ -58,6 +58,9 @@ func (s *selector) whyReferences(b Backend) string {
 	if r := s.predicted(b); r != nil && r.ZeroCopy == "yes" {
 		text += ", and nor does this path"
 	}
+	if words := s.spliceWords(); b == Splice && words != "" {
+		text += "; " + words
+	}
 	return text + "."
 }
 
@@ -123,6 +126,9 @@ func (s *selector) behind(b, chosen Backend) (string, []string) {
 		case CopyFileRange:
 			return "It copies what copy_file_range can share.", []string{"file-to-file"}
 		case Splice:
+			if words := s.spliceWords(); words != "" {
+				return sentence(words), []string{"pipe-slots"}
+			}
 			return "Some kernels copy there, where splice does not.", []string{"sendfile-to-pipe"}
 		}
 		return "It takes references page by page, sixteen at a time, and never says when the file may change.", []string{"pipe-slots"}

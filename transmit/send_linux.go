@@ -288,7 +288,9 @@ func (s *Sender) yield(bytes int64) {
 }
 
 const (
-	yieldBytes = 2 << 20 // half a millisecond of copying; a yield is a fifth of a microsecond
+	// 1 to 4 milliseconds of copying. A yield is a fifth of a microsecond, and 15 of them
+	// for a goroutine that is locked to its thread, which has to hand over.
+	yieldBytes = 8 << 20
 	callBytes  = 4 << 10 // that a call of few bytes takes as long as
 )
 

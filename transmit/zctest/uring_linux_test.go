@@ -1,6 +1,7 @@
 package zctest
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -78,4 +79,20 @@ nonsense
 func FuzzParseArrays(f *testing.F) {
 	f.Add("7f5a2c000000-7f5a2c002000 rw-s 10000000 00:0e 1043 anon_inode:[io_uring]\n")
 	f.Fuzz(func(t *testing.T, maps string) { parseArrays(maps) })
+}
+
+func FuzzTracerTexts(f *testing.F) {
+	f.Add("12:34")
+	f.Add("Name:\tx\nState:\tS (sleeping)\nTracerPid:\t0\n")
+	f.Add("\nState:\tZ (zombie)\nTracerPid:\t77\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if pid, mark, err := parseSpec(text); err == nil {
+			if p, m, err := parseSpec(fmt.Sprintf("%d:%d", pid, mark)); err != nil || p != pid || m != mark {
+				t.Errorf("%q: %d and %d, then %d and %d, %v", text, pid, mark, p, m, err)
+			}
+		}
+		if by, _ := parseStatus(text); by != 0 && !strings.Contains(text, "TracerPid") {
+			t.Errorf("%q: traced by %d", text, by)
+		}
+	})
 }
