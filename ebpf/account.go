@@ -29,6 +29,8 @@ type account struct {
 	lost        uint64 // uncopied at the door, copied behind it
 	underWay    uint64 // uncopied at the door, and may yet be copied
 	dropped     uint64 // uncopied at the door, and dropped on this machine
+	stamped     uint64 // uncopied at the door, and may be copied to come back with a timestamp
+	decided     uint64 // of those: copied, for that or otherwise
 	absorbed    uint64 // of those under way: arrived in other packets
 	again       uint64
 	devices     deviceList
@@ -64,6 +66,7 @@ func summarize(all *observations) []Flow {
 	}
 	b := newBook()
 	apis := soleAPIs(all.counts)
+	unsummed := leftToDevice(all.counts)
 	for _, o := range all.counts {
 		s, ok := sockets[o.socket]
 		if !ok {
@@ -74,8 +77,14 @@ func summarize(all *observations) []Flow {
 			if o.api == APIUnknown {
 				o.api = apis[o.socket]
 			}
+			if o.place == placeLower && unsummed[o.socket] {
+				o.evidence |= seenPartial
+			}
 		}
 		b.add(o)
+		if s.Protocol == "mptcp" && o.place == placeSent {
+			b.add(o.multipath())
+		}
 	}
 	if all.callsMix {
 		disown(b.whole)
@@ -149,6 +158,18 @@ func soleAPIs(counts []observation) map[uint64]API {
 	return sole
 }
 
+// leftToDevice returns the sockets of which datagrams came to their first device before
+// they were summed. Behind the device that sums them nothing tells.
+func leftToDevice(counts []observation) map[uint64]bool {
+	left := map[uint64]bool{}
+	for _, o := range counts {
+		if o.place == placeQueued && o.evidence.has(seenPartial) {
+			left[o.socket] = true
+		}
+	}
+	return left
+}
+
 func sortFlows(flows []Flow) {
 	slices.SortFunc(flows, func(a, b Flow) int {
 		return cmp.Or(cmp.Compare(b.CopiedBytes, a.CopiedBytes), cmp.Compare(b.Bytes, a.Bytes),
@@ -167,13 +188,18 @@ func (a *account) add(o observation) {
 		}
 	case placeDoor:
 		switch {
-		case o.memory == memoryUnknown:
+		case o.memory == memoryUnknown || o.direct():
 			a.odd += o.bytes
-		case o.memory.kernels() && o.evidence&sourceMask != sourceSocket:
+		case o.memory.kernels() && (o.evidence&sourceMask != sourceSocket || o.flattened()):
 			a.copied += o.bytes
 		default:
 			a.uncopied += o.bytes
+			if o.evidence.has(seenStamp|seenLent) && !o.evidence.has(seenTap) {
+				a.stamped += o.bytes
+			}
 		}
+	case placeMultipath:
+		a.copied += o.bytes
 	case placeAgain:
 		a.again += o.bytes
 	case placeAbsorbed:
@@ -188,6 +214,9 @@ func (a *account) add(o observation) {
 	}
 	for _, f := range judge(o) {
 		a.find(f, o)
+		if o.evidence.has(seenStamp) {
+			a.decided += f.lost
+		}
 	}
 }
 
@@ -218,7 +247,7 @@ func (a *account) find(f finding, o observation) {
 func (a *account) flow(api API, s Socket) Flow {
 	lost := min(a.lost, a.uncopied)
 	copied := min(a.copied+lost, a.sent)
-	pending := min(a.dropped+a.underWay-min(a.absorbed, a.underWay), a.uncopied-lost)
+	pending := min(a.dropped+a.stamped-min(a.decided, a.stamped)+a.underWay-min(a.absorbed, a.underWay), a.uncopied-lost)
 	uncopied := min(a.uncopied-lost-pending, a.sent-copied)
 	f := Flow{
 		PID: s.PID, Comm: s.Comm, API: api.String(), FixedBuffers: api == APIUringSendZCFixed,

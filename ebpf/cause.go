@@ -22,6 +22,12 @@ func judge(o observation) []finding {
 		return judgeDevice(o)
 	case placeAfter:
 		return judgeAfter(o)
+	case placeMultipath:
+		id := "mptcp"
+		if o.api.copies() {
+			id = "api-copy"
+		}
+		return []finding{{id: id, mechanism: probe.AtSend, bytes: o.bytes}}
 	}
 	return nil
 }
@@ -53,6 +59,8 @@ func sendCause(o observation) (id, device string) {
 		return "", ""
 	case o.evidence.has(seenNoSOZeroCopy):
 		return "no-so-zerocopy", ""
+	case o.evidence.has(seenOpening):
+		return "fastopen-or-unconnected", ""
 	case o.udp() && o.evidence.has(seenFragment):
 		return "udp-over-mtu", ""
 	case o.udp() && o.evidence.has(seenNoSG):
@@ -75,7 +83,7 @@ func spliceCause(o observation) (id, device string) {
 	switch o.evidence & sourceMask {
 	case sourceRead:
 		return "copy-splice-read", ""
-	case sourceDirect:
+	case sourceMemory:
 		return "odirect-source", ""
 	case sourceWritten: // by write to the pipe, which is what copied
 		return "api-copy", ""
@@ -109,14 +117,22 @@ func sendPass(o observation) []finding {
 	return []finding{f}
 }
 
+// flattened says whether payload that lay in pages when it was queued lies in the head
+// of its packet.
+func (o observation) flattened() bool {
+	return o.memory == memoryLinear && o.was != memoryLinear && o.was != memoryUnknown
+}
+
 // judgeDevice is about what the device could not do itself.
 func judgeDevice(o observation) []finding {
 	var found []finding
 	device := o.device.Name
-	flattened := o.memory == memoryLinear && o.was != memoryLinear && o.was != memoryUnknown
-	changed := o.was.lent() && o.memory.kernels()
+	// Pages that were spliced may be shared, and are made private before they are summed,
+	// even those that the kernel has written itself (skb_has_shared_frag).
+	spliced := o.api == APISendfile || o.api == APISplice || o.api == APIVmsplice
+	changed := o.was.lent() && o.memory.kernels() || spliced && o.flattened()
 	switch {
-	case flattened && o.evidence.has(seenNoSG):
+	case o.flattened() && o.evidence.has(seenNoSG):
 		f := finding{id: "no-scatter-gather", mechanism: probe.AtLinearize, device: device, bytes: o.bytes}
 		if o.evidence.has(seenGSO) {
 			f.mechanism = probe.AtSegment
@@ -132,10 +148,11 @@ func judgeDevice(o observation) []finding {
 			found[i].lost = o.bytes
 		}
 	}
-	if !o.udp() && o.evidence.has(seenNoChecksum) {
+	// What of a datagram was not left to the first device was summed in the call.
+	if o.evidence.has(seenNoChecksum) && (!o.udp() || o.place == placeLower && o.evidence.has(seenPartial)) {
 		found = append(found, finding{id: "checksum-pass", mechanism: probe.AtLinearize, device: device, bytes: o.bytes})
 	}
-	if o.place == placeDoor && o.memory.lent() && o.evidence.has(seenLent|seenTap) {
+	if o.memory.lent() && o.evidence.has(seenLent|seenTap) {
 		found = append(found, finding{id: "packet-tap", mechanism: probe.AtClone, device: device, bytes: o.bytes, lost: o.bytes})
 	}
 	return found
@@ -149,6 +166,12 @@ func judgeAfter(o observation) []finding {
 		lost = 0 // it was copied at the door already
 	}
 	f := finding{device: o.device.Name, lost: lost}
+	if o.evidence.has(seenStamped) && o.memory.lent() {
+		return []finding{{id: "tx-timestamp", mechanism: probe.AtClone, bytes: o.lent, lost: lost}}
+	}
+	if met == metQueue {
+		return judgePassedOn(o, lost)
+	}
 	switch {
 	case met == metFreed && o.where == "skb_pp_cow_data":
 		f.id, f.mechanism, f.bytes = "veth-xdp", probe.AtIngress, o.bytes
@@ -171,8 +194,6 @@ func judgeAfter(o observation) []finding {
 		f.bytes = o.lent // made linear on its way up, and nothing says why
 	case met == metSocket || met == metReader:
 		f.id, f.mechanism, f.bytes, f.device = "loopback-delivery", probe.AtIngress, o.lent, ""
-	case met == metQueue:
-		f.id, f.mechanism, f.bytes = "veth-routed-ingress", probe.AtIngress, o.lent
 	case o.evidence.has(seenTapIn):
 		f.id, f.mechanism, f.bytes = "packet-tap", probe.AtIngress, o.lent
 	case o.evidence.has(seenReceived) && o.memory == memoryKernel:
@@ -182,4 +203,38 @@ func judgeAfter(o observation) []finding {
 		f.bytes = o.lent // copied, and nothing says why
 	}
 	return []finding{f}
+}
+
+// judgePassedOn is about packets of which lost bytes had not been copied when they came,
+// and that now enter another device: what copied them on their way in, and what this
+// device does.
+func judgePassedOn(o observation, lost uint64) []finding {
+	var found []finding
+	device := o.device.Name
+	if o.lent > 0 && o.memory.kernels() && o.evidence.has(seenLent) { // without see judgeAfter
+		found = append(found, finding{id: "veth-routed-ingress", mechanism: probe.AtIngress, device: device, bytes: o.lent, lost: lost})
+		lost = 0
+	}
+	if o.memory == memoryLinear {
+		return found
+	}
+	mechanism := probe.AtLinearize
+	if o.evidence.has(seenGSO) {
+		mechanism = probe.AtSegment
+	}
+	switch {
+	case o.evidence.has(seenNoSG):
+		found = append(found, finding{id: "no-scatter-gather", mechanism: mechanism, device: device, bytes: o.bytes, lost: lost})
+		lost = 0
+	case o.evidence.has(seenNoChecksum) && o.memory.lent():
+		// Pages that may change are made private before they are summed.
+		found = append(found, finding{id: "no-tx-csum", mechanism: probe.AtLinearize, device: device, bytes: o.lent, lost: lost})
+		lost = 0
+	case o.evidence.has(seenTapOut):
+		found = append(found, finding{id: "packet-tap", mechanism: probe.AtClone, device: device, bytes: o.lent, lost: lost})
+	}
+	if o.evidence.has(seenNoChecksum) {
+		found = append(found, finding{id: "checksum-pass", mechanism: probe.AtLinearize, device: device, bytes: o.bytes})
+	}
+	return found
 }

@@ -2,8 +2,11 @@ package ebpf_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -114,6 +117,73 @@ func TestResetUnseen(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("not seen: %v", want)
+	}
+}
+
+// peerEnv is where a child connects to.
+const peerEnv = "ZCPROBE_EBPF_PEER"
+
+// Connections that are reset by their peer, and what each sends.
+const (
+	resets     = 40
+	resetBytes = 50_000
+)
+
+// sendToReset sends to a peer that resets, and closes then.
+func sendToReset(peer string) error {
+	for range resets {
+		c, err := net.Dial("tcp", peer)
+		if err != nil {
+			return err
+		}
+		if _, err := c.Write(payload(resetBytes)); err != nil {
+			return err
+		}
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+			return fmt.Errorf("no reset, but: %v", err)
+		}
+		c.Close()
+	}
+	return nil
+}
+
+// TestResetByPeer: a peer's reset comes in the context of anybody, between samples,
+// before anyone has told whose the connection is.
+func TestResetByPeer(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv(peerEnv, l.Addr().String())
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			io.ReadFull(c, make([]byte, resetBytes)) // what is missing the test tells
+			c.(*net.TCPConn).SetLinger(0)
+			c.Close()
+		}
+	}()
+	pid, act, _ := startChild(t, "reset", nil)
+	tracer := start(t, ebpf.Options{Processes: []int{pid}})
+	tracer.Allow(0)
+	act()
+	s, err := tracer.Summary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var total uint64
+	for _, f := range s.Flows {
+		if total += f.Bytes; f.PID != pid {
+			t.Errorf("of another process: %+v", f)
+		}
+	}
+	// A hook that interrupts itself is skipped, rarely.
+	if total > resets*resetBytes || total < resets*resetBytes*9/10 {
+		t.Errorf("%d bytes of %d connections, %d sent", total, len(s.Flows), resets*resetBytes)
 	}
 }
 

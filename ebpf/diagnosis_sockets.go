@@ -254,17 +254,26 @@ func adviseTimestamps(f *diagnosisFacts) (advice []Advice, gaps []string) {
 			continue
 		}
 		for _, fl := range f.flows {
-			if fl.Inode != s.Inode || fl.API != APIZeroCopy.String() || fl.ZeroCopiedBytes*10 < fl.Bytes*9 || len(fl.Causes) > 0 {
+			lent := fl.ZeroCopiedBytes // at the driver's door
+			others := false
+			for _, c := range fl.Causes {
+				if c.ID == "tx-timestamp" {
+					lent += c.Bytes
+				} else {
+					others = true
+				}
+			}
+			if fl.Inode != s.Inode || fl.API != APIZeroCopy.String() || lent*10 < (fl.Bytes-fl.UnknownBytes)*9 || lent == 0 || others {
 				continue
 			}
 			advice = append(advice, Advice{
-				ID: "tx-timestamp", PID: s.PID, Comm: s.Comm, Device: fl.Device, Bytes: fl.ZeroCopiedBytes,
+				ID: "tx-timestamp", PID: s.PID, Comm: s.Comm, Device: fl.Device, Bytes: lent,
 				Text: fmt.Sprintf("Completions of %s say copied, but %s went to %s from the program's own memory: the copy is of the packets that carry timestamps back.",
-					s.who(), size(fl.ZeroCopiedBytes), fl.Device),
+					s.who(), size(lent), fl.Device),
 				Evidence: []probe.Evidence{
 					latencyEvidence(l),
 					{Source: "SO_TIMESTAMPING", Value: "asks for a timestamp of each send; inode " + fmt.Sprint(s.Inode)},
-					{Source: "driver's door", Value: fmt.Sprintf("%d of %d bytes in pages of the program", fl.ZeroCopiedBytes, fl.Bytes)},
+					{Source: "driver's door", Value: fmt.Sprintf("%d of %d bytes in pages of the program", lent, fl.Bytes)},
 				},
 			})
 		}

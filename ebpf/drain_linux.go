@@ -84,6 +84,8 @@ func socketOf(s traceSocketFacts) Socket {
 		out.Protocol = "tcp"
 	case 17:
 		out.Protocol = "udp"
+	case 262: // IPPROTO_MPTCP
+		out.Protocol = "mptcp"
 	}
 	if s.RemotePort != 0 {
 		out.Remote = addrPort(s.Family, s.Remote, s.RemotePort)
@@ -177,9 +179,19 @@ func (all *observations) underWay(f traceFlight, devices map[deviceKey]Device) {
 	if f.LentBytes == 0 || !stays || !evidence(f.Evidence).has(seenLent) {
 		return
 	}
-	all.counts = append(all.counts, observation{
-		socket: f.Id, device: device, place: placeUnderWay, api: API(f.Api), memory: memory(f.Class),
-		was: memory(f.Class), evidence: evidence(f.Evidence), bytes: uint64(f.Bytes), packets: 1, lent: uint64(f.LentBytes)})
+	o := observation{
+		socket: f.Id, device: device, place: placeUnderWay, api: API(f.Api), memory: memory(f.Class), was: memory(f.Class),
+		evidence: evidence(f.Evidence), bytes: uint64(f.Bytes - f.OtherBytes), packets: 1}
+	other := min(f.OtherLent, f.LentBytes)
+	if o.lent = uint64(f.LentBytes - other); o.lent > 0 {
+		all.counts = append(all.counts, o)
+	}
+	if other == 0 {
+		return
+	}
+	o.api, o.memory, o.was = API(f.OtherApi), memory(f.OtherClass), memory(f.OtherClass)
+	o.bytes, o.lent = uint64(f.OtherBytes), uint64(other)
+	all.counts = append(all.counts, o)
 }
 
 func (a *attachment) eachFlight(do func(traceFlight)) error {

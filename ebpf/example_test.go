@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log"
+	"os"
 	"time"
 
 	"github.com/zcprobe/zcprobe/ebpf"
@@ -52,6 +53,23 @@ func ExampleOpen_unprivileged() {
 		log.Fatal(err)
 	}
 	defer tracer.Close()
+}
+
+// Without BPF, as any user: it runs anywhere, and says what it cannot see.
+func ExampleTracer_Run() {
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	tracer, err := ebpf.Open(ctx, ebpf.Options{Tier: ebpf.TierNone, Processes: []int{os.Getpid()}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer tracer.Close()
+	summary, err := tracer.Run(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(summary.Schema, summary.Tier, len(summary.Incomplete) > 0)
+	// Output: zcprobe/trace/v1 none true
 }
 
 // A gauge that is read every ten seconds: the share of bytes that were copied

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/cilium/ebpf"
 )
 
 // Runs returns how often each program of a tier of functions ran, and for how many
@@ -75,4 +77,24 @@ func (t *Tracer) Samples() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.number%2 == 1 || !w.open
+}
+
+// ProgramRuns returns how often each program of the tier of tracepoints and of
+// diagnosis ran, and for how many nanoseconds, while the kernel counts that.
+func (t *Tracer) ProgramRuns() (map[string][2]uint64, error) {
+	runs := map[string][2]uint64{}
+	loaded := []*ebpf.Collection{t.in.(*attachment).loaded}
+	if t.calls.hooks != nil {
+		loaded = append(loaded, t.calls.hooks.loaded)
+	}
+	for _, c := range loaded {
+		for name, p := range c.Programs {
+			stats, err := p.Stats()
+			if err != nil {
+				return nil, err
+			}
+			runs[name] = [2]uint64{runs[name][0] + stats.RunCount, runs[name][1] + uint64(stats.Runtime)}
+		}
+	}
+	return runs, nil
 }

@@ -146,6 +146,7 @@ const (
 	fentrySawFROM_SOCKET        fentrySaw = 4
 	fentrySawFROM_USER          fentrySaw = 5
 	fentrySawFROM_DIRECT        fentrySaw = 6
+	fentrySawFROM_MEMORY        fentrySaw = 7
 	fentrySawSAW_NO_SO_ZEROCOPY fentrySaw = 8
 	fentrySawSAW_FRAGMENT       fentrySaw = 16
 	fentrySawSAW_NO_SG          fentrySaw = 32

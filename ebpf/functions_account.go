@@ -159,7 +159,7 @@ func (f fact) lends() bool {
 		return false
 	}
 	switch f.evidence & sourceMask {
-	case sourceRead, sourceDirect, sourceWritten:
+	case sourceRead, sourceDirect, sourceMemory, sourceWritten:
 		return false
 	}
 	return true
@@ -173,6 +173,8 @@ func (a *factAccount) addSent(f fact) {
 		a.lend(f)
 	case f.evidence.has(seenLent|seenULP) && !f.api.copies():
 		// unknown
+	case f.evidence&sourceMask == sourceDirect && !f.api.copies():
+		// a disk has written it, or the CPU
 	case f.api == APIUnknown:
 		// A kernel's own, or one that was sent before the trace was complete.
 	default:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestSummarizeFacts balances accounts of facts, and judges stacks that no test
@@ -31,6 +32,8 @@ func TestSummarizeFacts(t *testing.T) {
 		{"under way", []fact{lent, met(factUnsent, APIZeroCopy, seenLent, 300)}, "700 0 300 []"},
 		{"under way, but copied", []fact{sent(APIWrite, 0), met(factUnsent, APIWrite, 0, 300)}, "0 1000 0 [api-copy/send]"},
 		{"file that is read for it", []fact{sent(APISendfile, seenLent|sourceRead)}, "0 1000 0 [copy-splice-read/splice-read]"},
+		{"file that is read past the cache", []fact{sent(APISendfile, seenLent|sourceDirect)}, "0 0 1000 []"},
+		{"such a file in memory", []fact{sent(APISendfile, seenLent|sourceMemory)}, "0 1000 0 [odirect-source/splice-read]"},
 		{"encrypted", []fact{sent(APISendfile, seenLent|sourceCache|seenULP)}, "0 0 1000 []"},
 		{"cut up", []fact{file, met(factSegment, APISendfile, seenLent|sourceCache|seenNoSG, 1000, "tcp_gso_segment", "validate_xmit_skb")},
 			"0 1000 0 [no-scatter-gather/segment]"},
@@ -133,6 +136,10 @@ func TestSkipped(t *testing.T) {
 		{"datagrams asked for unseen", APIWritev, []look{{300_000, 0, skips{"udp_sendmsg": 1}, nil, "0 234465 65535"}}},
 		{"all of them", APIWritev, []look{{300_000, 0, skips{"udpv6_sendmsg": 5}, nil, "0 0 300000"}}},
 		{"lent datagrams asked for unseen", APIZeroCopy, []look{{300_000, 0, skips{"udp_sendmsg": 3}, nil, "300000 0 0"}}},
+		{"datagrams in a queue", APIZeroCopy, []look{{1000, 0, nil, nil, "1000 0 0"}, {1000, 0, nil, nil, "1000 0 0"},
+			{1000, 0, skips{"skb_checksum_help": 1}, nil, "0 0 1000"}}},
+		{"datagrams long gone", APIZeroCopy, []look{{1000, 0, nil, nil, "1000 0 0"}, {1000, 0, nil, nil, "1000 0 0"}, {1000, 0, nil, nil, "1000 0 0"},
+			{1000, 0, skips{"skb_checksum_help": 1}, nil, "1000 0 0"}}},
 		{"long after", APIZeroCopy, []look{{3_000_000, 0, nil, nil, "3000000 0 0"}, {3_000_000, 0, nil, nil, "3000000 0 0"},
 			{3_000_000, 0, skips{"skb_copy_ubufs": 1}, skips{"skb_copy_ubufs": 1}, "3000000 0 0"}}},
 		{"shortly after", APIZeroCopy, []look{{1000, 0, nil, nil, "1000 0 0"}, {1000, 0, skips{"skb_copy_ubufs": 1}, nil, "0 0 1000"}}},
@@ -157,7 +164,7 @@ func TestSkipped(t *testing.T) {
 			all := observations{sockets: []Socket{tcpSocket(1)}, skipped: l.skipped, most: map[uint64]uint64{1: most}, facts: []fact{
 				{socket: 1, kind: sent, api: c.api, memory: kind, evidence: seenLent, bytes: l.sent, times: 1},
 				{socket: 1, kind: factUnsent, api: c.api, evidence: seenLent, bytes: l.unsent, times: 1}}}
-			all.doubts = d.look(all, l.before)
+			all.doubts = d.look(all, l.before, time.Time{}.Add(time.Duration(i)*time.Second))
 			got := ""
 			for _, f := range summarizeFacts(all) {
 				got = fmt.Sprint(f.ZeroCopiedBytes, f.CopiedBytes, f.UnknownBytes)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
 )
@@ -33,7 +34,7 @@ func (t *functionTracer) drain() (observations, error) {
 	}
 	all.skipped = t.missed()
 	all.losses.Missed = all.skipped.total()
-	all.doubts = t.doubts.look(all, before)
+	all.doubts = t.doubts.look(all, before, time.Now())
 	all.sendpages = slices.ContainsFunc(t.hooks, func(h Hook) bool { return h.Name == "do_tcp_sendpages" && h.Attached })
 	all.blindXDP = !slices.ContainsFunc(t.hooks, func(h Hook) bool {
 		return h.Attached && (h.Name == "skb_pp_cow_data" || h.Name == "skb_copy_header")

@@ -52,6 +52,7 @@ func TestFunctionNumbers(t *testing.T) {
 		{"from socket", uint32(fentrySawFROM_SOCKET), uint32(sourceSocket)},
 		{"from user", uint32(fentrySawFROM_USER), uint32(sourceUser)},
 		{"from direct", uint32(fentrySawFROM_DIRECT), uint32(sourceDirect)},
+		{"from memory", uint32(fentrySawFROM_MEMORY), uint32(sourceMemory)},
 		{"no SO_ZEROCOPY", uint32(fentrySawSAW_NO_SO_ZEROCOPY), uint32(seenNoSOZeroCopy)},
 		{"fragment", uint32(fentrySawSAW_FRAGMENT), uint32(seenFragment)},
 		{"no sg", uint32(fentrySawSAW_NO_SG), uint32(seenNoSG)},

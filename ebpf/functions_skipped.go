@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // skips is how often hooks were skipped, by the function that is hooked. Nothing
@@ -90,12 +91,17 @@ type doubtful struct {
 	doubt
 	sent  uint64 // up to the last look
 	early uint64 // of that, what may not have met all that copies then
+	last  time.Time
 }
+
+// underWay is for how long datagrams may be on their way through this machine: they
+// wait in queues of devices, and nothing tells when they leave.
+const underWay = 2 * time.Second
 
 // look takes in what a look at the kernel has shown, and how often hooks had been
 // skipped before it began, and returns what all looks leave open. A hook that was
 // skipped while it looked may have hidden something before it and after it.
-func (d *doubts) look(all observations, before skips) map[flowKey]doubt {
+func (d *doubts) look(all observations, before skips, at time.Time) map[flowKey]doubt {
 	now := all.skipped.split().since(d.skipped)
 	d.skipped = before.split()
 	if d.flows == nil {
@@ -115,6 +121,9 @@ func (d *doubts) look(all observations, before skips) map[flowKey]doubt {
 	for key, n := range sent {
 		f := d.flows[key]
 		fresh := n - f.sent
+		if fresh > 0 {
+			f.last = at
+		}
 		if datagrams[key] {
 			f.asked += min(fresh, now.asks*largestDatagram)
 			f.copied += min(fresh+f.early, now.copies*largest)
@@ -122,7 +131,15 @@ func (d *doubts) look(all observations, before skips) map[flowKey]doubt {
 			f.asked += min(fresh, now.sends*all.most[key.socket])
 			f.copied += min(fresh+f.early, now.copies*largest+now.sends*all.most[key.socket])
 		}
-		f.sent, f.early = n, fresh+unsent[key]
+		switch {
+		case !datagrams[key]:
+			f.early = fresh + unsent[key]
+		case at.Sub(f.last) < underWay:
+			f.early += fresh
+		default:
+			f.early = 0
+		}
+		f.sent = n
 		d.flows[key] = f
 		if f.doubt != (doubt{}) {
 			out[key] = f.doubt

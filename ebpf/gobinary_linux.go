@@ -3,6 +3,9 @@ package ebpf
 import (
 	"debug/elf"
 	"encoding/binary"
+	"errors"
+	"io"
+	"os"
 	"strings"
 )
 
@@ -10,11 +13,41 @@ import (
 // Go's. It reads the little of the build information that is needed: package
 // debug/buildinfo brings the formats of every other system with it.
 func goVersion(file string) string {
-	f, err := elf.Open(file)
+	f, err := os.Open(file)
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
+	return goVersionOf(&bounded{f, mostOfBinary})
+}
+
+// mostOfBinary is how much of a program is read: its headers and the names of its
+// sections. A few kilobytes are usual.
+const mostOfBinary = 1 << 20
+
+// bounded reads so many bytes at most. Whoever made a program writes what its headers
+// say: names of sections as long as the file, which may be sparse, and larger than
+// memory.
+type bounded struct {
+	r    io.ReaderAt
+	left int
+}
+
+var errMuch = errors.New("more is to be read than any program needs")
+
+func (b *bounded) ReadAt(p []byte, off int64) (int, error) {
+	if len(p) > b.left {
+		return 0, errMuch
+	}
+	b.left -= len(p)
+	return b.r.ReadAt(p, off)
+}
+
+func goVersionOf(r io.ReaderAt) string {
+	f, err := elf.NewFile(r)
+	if err != nil {
+		return ""
+	}
 	s := f.Section(".go.buildinfo")
 	if s == nil || s.Type == elf.SHT_NOBITS {
 		return ""

@@ -92,6 +92,8 @@ func blind(t Tier) []string {
 	return []string{
 		"copies that drivers make of packets they free without a trace, and by the IOMMU's bounce buffers",
 		"the source of what was spliced into a pipe by an earlier call, beyond its kind",
+		"whether a disk or the processor has written what was read past the page cache (O_DIRECT): that is unknown",
+		"copies that come back with timestamps after a packet is acknowledged, or of io_uring's sends: those are unknown",
 		"payload of sockets other than TCP and UDP",
 	}
 }

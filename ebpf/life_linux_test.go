@@ -50,6 +50,8 @@ func TestMain(m *testing.M) {
 			_, err := c.Write(payload(100_000))
 			return err
 		})
+	case "reset":
+		child(func() error { return sendToReset(os.Getenv(peerEnv)) })
 	}
 }
 

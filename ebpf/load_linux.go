@@ -75,7 +75,7 @@ func attachTracepoints(k *kernel, o Options) (*attachment, error) {
 		return nil, err
 	}
 	if a.loaded, err = k.load(spec, nil); err != nil {
-		return nil, fmt.Errorf("load programs: %w", translate(err))
+		return nil, fmt.Errorf("load programs: %w", refusal(TierTracepoint, k, err))
 	}
 	if err := a.loaded.Assign(&a.objects); err != nil {
 		return nil, errors.Join(fmt.Errorf("programs: %w", err), a.close())
@@ -155,7 +155,9 @@ func (a *attachment) attach(p phase) error {
 			return fmt.Errorf("attach to %s: %w", h.Name, translate(err))
 		}
 		a.links[p] = append(a.links[p], l)
-		h.Attached = true
+		if !h.Attached { // the first time, while nobody else looks at the hooks: see Open
+			h.Attached = true
+		}
 	}
 	return nil
 }
@@ -183,6 +185,7 @@ func configure(spec *ebpf.CollectionSpec, kernel *btf.Spec, o Options) error {
 	for variable, enum := range map[string][2]string{
 		"bit_so_zerocopy": {"sock_flags", "SOCK_ZEROCOPY"},
 		"bit_reserved":    {"pageflags", "PG_reserved"},
+		"bit_uptodate":    {"pageflags", "PG_uptodate"},
 		"iter_bvec":       {"iter_type", "ITER_BVEC"},
 	} {
 		if values[variable], err = enumValue(kernel, enum[0], enum[1]); err != nil {

@@ -75,15 +75,16 @@ func (m memory) lent() bool { return m == memoryUser || m == memoryCache || m ==
 type place uint8
 
 const (
-	placeSent     place = iota // accepted from the application
-	placeQueued                // entered its first device
-	placeDoor                  // at the door of that device's driver
-	placeLower                 // at the door of a device below
-	placeAfter                 // met something behind a door
-	placeAgain                 // entered its first device again
-	placeAbsorbed              // merged into a packet at placeAfter, that is counted for it
-	placeUnseen                // accepted from the application while nobody looked
-	placeUnderWay              // behind a door, and not yet decided; only at the end
+	placeSent      place = iota // accepted from the application
+	placeQueued                 // entered its first device
+	placeDoor                   // at the door of that device's driver
+	placeLower                  // at the door of a device below
+	placeAfter                  // met something behind a door
+	placeAgain                  // entered its first device again
+	placeAbsorbed               // merged into a packet at placeAfter, that is counted for it
+	placeUnseen                 // accepted from the application while nobody looked
+	placeUnderWay               // behind a door, and not yet decided; only at the end
+	placeMultipath              // copied by a socket of MPTCP
 )
 
 // evidence is what was seen together with payload.
@@ -97,6 +98,7 @@ const (
 	sourceSocket  evidence = 4
 	sourceUser    evidence = 5
 	sourceDirect  evidence = 6
+	sourceMemory  evidence = 7
 )
 
 const (
@@ -128,7 +130,17 @@ const (
 	seenXDP evidence = 1 << (20 + iota)
 	seenSampled
 	seenCorked
+	seenOpening
+	seenStamp
+	seenStamped
+	seenTapOut
 )
+
+// direct says whether payload was read past the page cache, by whom is not known: disks
+// write to memory themselves, and the CPU copies where they cannot.
+func (o observation) direct() bool {
+	return o.evidence&sourceMask == sourceDirect && o.memory == memoryKernel && (o.api == APISendfile || o.api == APISplice)
+}
 
 func (e evidence) has(bits evidence) bool { return e&bits == bits }
 
@@ -149,7 +161,7 @@ type Socket struct {
 	Cgroup   uint64
 	NetNS    uint32
 	UID      uint32
-	Protocol string // tcp or udp
+	Protocol string // tcp, udp or mptcp
 	Local    netip.AddrPort
 	Remote   netip.AddrPort // the zero AddrPort for an unconnected socket
 }
@@ -181,6 +193,13 @@ type Losses struct {
 	Stacks   uint64 `json:"stacks"`   // no room for another stack
 	Bases    uint64 `json:"bases"`    // no room for a connection that may send between samples
 	Missed   uint64 `json:"missed"`   // times that a hook was skipped, where the kernel tells
+}
+
+// multipath is what becomes of payload that a socket of MPTCP has accepted: whatever
+// the call, mptcp_sendmsg copies it into pages of its own, for subflows to send.
+func (o observation) multipath() observation {
+	o.place, o.memory, o.was = placeMultipath, memoryKernel, memoryKernel
+	return o
 }
 
 // observations are all that one trace has seen.

@@ -54,8 +54,8 @@ func peersOf(s Socket) []peer {
 
 // extrapolate takes what was seen of a socket for the rest of it, too. Of sockets
 // of which nothing was seen, it takes what was seen of others of the same process
-// and service: where those differ it says so of all of them together, and of no
-// single one. What has no such sample is unknown. The book is empty then: of many
+// and service, if they are not few: where those differ it says so of all of them
+// together, and of no single one. What has no such sample is unknown. The book is empty then: of many
 // thousand sockets it is large.
 func (b *book) extrapolate(sockets map[uint64]Socket, of sampling) []Flow {
 	ids := map[uint64]bool{}
@@ -66,6 +66,12 @@ func (b *book) extrapolate(sockets map[uint64]Socket, of sampling) []Flow {
 		put(samples, key, a)
 		for _, p := range peersOf(sockets[key.socket]) {
 			join(pools, p, key.api, a)
+		}
+	}
+	met := map[peer]int{} // of how many sockets there is a sample
+	for id := range samples {
+		for _, p := range peersOf(sockets[id]) {
+			met[p]++
 		}
 	}
 	whole := map[uint64]map[API]*account{}
@@ -83,13 +89,16 @@ func (b *book) extrapolate(sockets map[uint64]Socket, of sampling) []Flow {
 	for id := range ids {
 		s := sockets[id]
 		t := take{whole: whole[id], sample: samples[id], unseen: b.unseen[id]}
-		if s.Protocol == "udp" && of.watched > 0 {
+		if s.Protocol != "tcp" && of.watched > 0 {
 			t.unseen = scale(sum(t.sample, (*account).accepted), float64(of.of-of.watched)/float64(of.watched))
 		}
 		t.model = firstSeen(t.sample, t.whole)
 		for _, p := range peersOf(s) {
 			if t.model != nil || t.unseen == 0 {
 				break
+			}
+			if met[p] < speakLeast {
+				continue
 			}
 			if t.model = firstSeen(pools[p]); t.model != nil && mixed[p] {
 				together[p] = together[p].with(s, t.unseen)
@@ -126,6 +135,10 @@ func (g *group) socket(p peer) Socket {
 	s.ID, s.Inode, s.Local, s.Remote = 0, 0, p.local, p.remote
 	return s
 }
+
+// speakLeast is how many connections of a service have to be seen for what they are
+// like to be said of others. One connection says little of the next.
+const speakLeast = 4
 
 // Connections are called different where the part of an API in what was seen of
 // one, if that was not little, is so far from its part in all.
@@ -286,6 +299,8 @@ func (a *account) merge(b *account) {
 	a.lost += b.lost
 	a.underWay += b.underWay
 	a.dropped += b.dropped
+	a.stamped += b.stamped
+	a.decided += b.decided
 	a.absorbed += b.absorbed
 	a.again += b.again
 	a.unexplained += b.unexplained

@@ -94,6 +94,7 @@ const (
 	traceEvidenceSOURCE_SOCKET       traceEvidence = 4
 	traceEvidenceSOURCE_USER         traceEvidence = 5
 	traceEvidenceSOURCE_DIRECT       traceEvidence = 6
+	traceEvidenceSOURCE_MEMORY       traceEvidence = 7
 	traceEvidenceSOURCE_MASK         traceEvidence = 7
 	traceEvidenceSEEN_NO_SO_ZEROCOPY traceEvidence = 8
 	traceEvidenceSEEN_FRAGMENT       traceEvidence = 16
@@ -117,26 +118,37 @@ const (
 	traceEvidenceSEEN_XDP            traceEvidence = 1048576
 	traceEvidenceSEEN_SAMPLED        traceEvidence = 2097152
 	traceEvidenceSEEN_CORKED         traceEvidence = 4194304
+	traceEvidenceSEEN_OPENING        traceEvidence = 8388608
+	traceEvidenceSEEN_STAMP          traceEvidence = 16777216
+	traceEvidenceSEEN_STAMPED        traceEvidence = 33554432
+	traceEvidenceSEEN_TAP_OUT        traceEvidence = 67108864
 )
 
 type traceFlight struct {
-	_         structs.HostLayout
-	Packet    uint64
-	Sock      uint64
-	Id        uint64
-	Seq       uint32
-	Payload   uint32
-	Bytes     uint32
-	LentBytes uint32
-	Device    uint32
-	Netns     uint32
-	Evidence  uint32
-	Api       uint8
-	Class     uint8
-	Met       uint8
-	Datagram  uint8
-	Ingress   uint32
-	Mark      uint32
+	_          structs.HostLayout
+	Packet     uint64
+	Sock       uint64
+	Id         uint64
+	Seq        uint32
+	Payload    uint32
+	Bytes      uint32
+	LentBytes  uint32
+	Device     uint32
+	Netns      uint32
+	Evidence   uint32
+	Api        uint8
+	Class      uint8
+	Met        uint8
+	Datagram   uint8
+	Ingress    uint32
+	Mark       uint32
+	OtherBytes uint32
+	OtherLent  uint32
+	OtherApi   uint8
+	OtherClass uint8
+	Queued     uint8
+	Unused     uint8
+	At         uint32
 }
 
 type traceFlightBucket struct {
@@ -147,14 +159,15 @@ type traceFlightBucket struct {
 type traceKind uint8
 
 const (
-	traceKindKIND_SENT     traceKind = 0
-	traceKindKIND_QUEUED   traceKind = 1
-	traceKindKIND_DOOR     traceKind = 2
-	traceKindKIND_LOWER    traceKind = 3
-	traceKindKIND_AFTER    traceKind = 4
-	traceKindKIND_AGAIN    traceKind = 5
-	traceKindKIND_ABSORBED traceKind = 6
-	traceKindKIND_UNSEEN   traceKind = 7
+	traceKindKIND_SENT      traceKind = 0
+	traceKindKIND_QUEUED    traceKind = 1
+	traceKindKIND_DOOR      traceKind = 2
+	traceKindKIND_LOWER     traceKind = 3
+	traceKindKIND_AFTER     traceKind = 4
+	traceKindKIND_AGAIN     traceKind = 5
+	traceKindKIND_ABSORBED  traceKind = 6
+	traceKindKIND_UNSEEN    traceKind = 7
+	traceKindKIND_UNDER_WAY traceKind = 8
 )
 
 type traceLosses struct {
@@ -177,22 +190,36 @@ type traceLowerKey struct {
 }
 
 type tracePacket struct {
-	_         structs.HostLayout
-	Id        uint64
-	Seq       uint32
-	Number    uint32
-	Mark      uint32
-	Payload   uint32
-	Linear    uint32
-	DataLen   uint32
-	Device    uint32
-	Netns     uint32
-	Evidence  uint32
-	At        uint32
-	From      uint32
-	Left      uint32
-	Lent      uint32
-	Counted   uint32
+	_        structs.HostLayout
+	Id       uint64
+	Seq      uint32
+	Number   uint32
+	Mark     uint32
+	Payload  uint32
+	Linear   uint32
+	DataLen  uint32
+	Device   uint32
+	Netns    uint32
+	Evidence uint32
+	At       uint32
+	From     uint32
+	Left     uint32
+	Last     struct {
+		_     structs.HostLayout
+		Bytes uint32
+		Lent  uint32
+		Api   uint8
+		Class uint8
+		_     [2]byte
+	}
+	Other struct {
+		_     structs.HostLayout
+		Bytes uint32
+		Lent  uint32
+		Api   uint8
+		Class uint8
+		_     [2]byte
+	}
 	Events    uint32
 	_         [4]byte
 	Pointer   uint64
@@ -255,18 +282,23 @@ type traceSocketFacts struct {
 }
 
 type traceSocketState struct {
-	_       structs.HostLayout
-	Facts   traceSocketFacts
-	Sent    uint32
-	Queued  uint32
-	Door    uint32
-	Device  uint32
-	Window  uint32
-	Guessed uint32
-	Acked   uint64
-	Caller  uint64
-	Message uint64
-	Asked   struct {
+	_              structs.HostLayout
+	Facts          traceSocketFacts
+	Sent           uint32
+	Queued         uint32
+	Door           uint32
+	Device         uint32
+	Window         uint32
+	Guessed        uint32
+	Acked          uint64
+	Caller         uint64
+	Message        uint64
+	Waiting        uint64
+	WaitingAt      uint32
+	WaitingPayload uint32
+	WaitingMark    uint32
+	WaitingDevice  uint32
+	Asked          struct {
 		_    structs.HostLayout
 		Last uint32
 		At   [256]struct {
@@ -328,6 +360,7 @@ const (
 	traceProgTcpSendmsgLocked     = "tcp_sendmsg_locked"
 	traceVarBitReserved           = "bit_reserved"
 	traceVarBitSoZerocopy         = "bit_so_zerocopy"
+	traceVarBitUptodate           = "bit_uptodate"
 	traceVarCallEnds              = "call_ends"
 	traceVarCodeCacheConfirm      = "code_cache_confirm"
 	traceVarCodeGenericRelease    = "code_generic_release"
@@ -428,6 +461,7 @@ type traceMapSpecs struct {
 type traceVariableSpecs struct {
 	BitReserved        *ebpf.VariableSpec `ebpf:"bit_reserved"`
 	BitSoZerocopy      *ebpf.VariableSpec `ebpf:"bit_so_zerocopy"`
+	BitUptodate        *ebpf.VariableSpec `ebpf:"bit_uptodate"`
 	CallEnds           *ebpf.VariableSpec `ebpf:"call_ends"`
 	CodeCacheConfirm   *ebpf.VariableSpec `ebpf:"code_cache_confirm"`
 	CodeGenericRelease *ebpf.VariableSpec `ebpf:"code_generic_release"`
@@ -500,6 +534,7 @@ func (m *traceMaps) Close() error {
 type traceVariables struct {
 	BitReserved        *ebpf.Variable `ebpf:"bit_reserved"`
 	BitSoZerocopy      *ebpf.Variable `ebpf:"bit_so_zerocopy"`
+	BitUptodate        *ebpf.Variable `ebpf:"bit_uptodate"`
 	CallEnds           *ebpf.Variable `ebpf:"call_ends"`
 	CodeCacheConfirm   *ebpf.Variable `ebpf:"code_cache_confirm"`
 	CodeGenericRelease *ebpf.Variable `ebpf:"code_generic_release"`

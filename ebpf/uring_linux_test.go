@@ -15,6 +15,16 @@ const uringOpSend = 26
 
 // sendUring sends by io_uring, one request at a time.
 func sendUring(fd int, data []byte, size int, op uint8) error {
+	return sendUringFlagged(fd, data, size, op, 0)
+}
+
+const (
+	uringOpWrite  = 23 // IORING_OP_WRITE
+	uringByWorker = 16 // IOSQE_ASYNC: a worker thread of the kernel's does it
+)
+
+// sendUringFlagged sets flags of the requests, too, and so does sendUring without any.
+func sendUringFlagged(fd int, data []byte, size int, op, flags uint8) error {
 	p := sys.UringParams{}
 	ring, err := sys.UringSetup(8, &p)
 	if err != nil {
@@ -54,7 +64,11 @@ func sendUring(fd int, data []byte, size int, op uint8) error {
 		}
 	}
 	err = each(data, size, func(part []byte) (int, error) {
-		u.Push(sys.UringSQE{Opcode: op, Fd: int32(fd), Addr: uint64(uintptr(unsafe.Pointer(&part[0]))), Len: uint32(len(part)), OpFlags: unix.MSG_WAITALL})
+		sqe := sys.UringSQE{Opcode: op, Flags: flags, Fd: int32(fd), Addr: uint64(uintptr(unsafe.Pointer(&part[0]))), Len: uint32(len(part))}
+		if op != uringOpWrite {
+			sqe.OpFlags = unix.MSG_WAITALL
+		}
+		u.Push(sqe)
 		if _, err := sys.UringEnter(ring, 1, 0, 0); err != nil {
 			return 0, err
 		}

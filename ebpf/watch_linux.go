@@ -17,14 +17,17 @@ import (
 // between them: hooks that are not attached cost nothing.
 const (
 	// mayTake is the part of one processor's time that looking may take.
-	mayTake = 0.02
+	mayTake = 0.01
 	// each is about how long it takes to look at one packet or send, with all
 	// that belongs to it.
 	each = 500 * time.Nanosecond
+	// mayChange is the part that opening and closing windows may take. It costs
+	// those who send about as long as it takes.
+	mayChange = 0.005
 	// shortest and longest are the time from one window to the next. What goes on
-	// for longer is always met. In between it is as long as makes opening and
-	// closing windows take no more than mayTake, too: on virtual machines each
-	// hook takes a millisecond, since processors have to be interrupted for it.
+	// for longer is always met. In between it is as long as mayChange makes it: on
+	// virtual machines each hook takes up to a millisecond, since processors have
+	// to be interrupted for it.
 	shortest = 80 * time.Millisecond
 	longest  = 250 * time.Millisecond
 	// narrowest is the length of the shortest window. The longest is half of the
@@ -136,7 +139,7 @@ func (w *watch) windows(p float64) error {
 		return err
 	}
 	for quiet := 0; quiet < calm; {
-		period := min(max(time.Duration(float64(w.change)/mayTake), shortest), longest)
+		period := min(max(time.Duration(float64(w.change)/mayChange), shortest), longest)
 		length := min(max(time.Duration(p*float64(period)), narrowest), period/2)
 		// The place of the window in its period is random: what happens
 		// regularly must not be met always, or never.

@@ -14,11 +14,28 @@ INLINE bool is_flight(const struct flight *f, const struct sk_buff *skb)
 					  read_mark(head, skb->inner_transport_header, f->datagram) == f->mark);
 }
 
+// lose_flight forgets a flight whose packet is gone without a trace: another lies where
+// it lay. What of it was received here may have been copied.
+INLINE void lose_flight(struct flight *f)
+{
+	if (f->packet && f->evidence & SEEN_RECEIVED && f->evidence & SEEN_LENT && f->lent_bytes) {
+		struct counter_key key = {
+			.socket = f->id, .device = f->device, .netns = f->netns, .kind = KIND_UNDER_WAY,
+			.api = f->api, .class = f->class, .was = f->class, .evidence = f->evidence};
+		count(&key, f->bytes - f->other_bytes, f->lent_bytes - f->other_lent);
+		key.api = f->other_api;
+		key.class = key.was = f->other_class;
+		if (f->other_lent)
+			count(&key, f->other_bytes, f->other_lent);
+	}
+	f->packet = 0;
+}
+
 INLINE struct flight *flight_of(const struct sk_buff *skb)
 {
 	struct flight *f = find_flight(packet_number(skb));
 	if (f && !is_flight(f, skb)) {
-		f->packet = 0;
+		lose_flight(f);
 		return NULL;
 	}
 	return f;
@@ -31,7 +48,12 @@ INLINE void count_flight(void *ctx, struct flight *f, u32 device, u32 netns, u32
 		.api = f->api, .class = class, .was = f->class, .evidence = f->evidence | met};
 	if (keep_stacks && is_copied(class) && !is_copied(f->class))
 		key.stack = keep_stack(ctx);
-	count(&key, f->bytes, f->lent_bytes);
+	count(&key, f->bytes - f->other_bytes, f->lent_bytes - f->other_lent);
+	if (!f->other_bytes)
+		return;
+	key.api = f->other_api;
+	key.was = f->other_class;
+	count(&key, f->other_bytes, f->other_lent);
 }
 
 // class_now is the class of the payload of a packet under way. Of pages that were
@@ -52,13 +74,32 @@ INLINE u8 class_now(const struct flight *f, const struct sk_buff *skb)
 	return class_of(page);
 }
 
+// copied_beside says whether a packet that still has the pages it was lent was copied
+// all the same: a clone of it was, for which the notice says so.
+INLINE bool copied_beside(const struct flight *f, const struct sk_buff *skb)
+{
+	struct skb_shared_info *shared = (void *)((u64)skb->head + skb->end);
+	struct ubuf_info_msgzc *notice = NULL;
+	if (f->api != API_ZEROCOPY || f->evidence & SEEN_TAP || !FIELD_EXISTS(notice->zerocopy))
+		return 0;
+	notice = READ(shared, destructor_arg);
+	return notice && !READ_BITFIELD(notice, zerocopy);
+}
+
 INLINE void met(u64 *args, const struct sk_buff *skb, u32 what, u64 where, bool last)
 {
 	struct flight *f = flight_of(skb);
 	if (!f)
 		return;
+	if (f->queued) { // it never came to the door
+		f->packet = 0;
+		return;
+	}
 	u32 device = f->ingress ? f->ingress : f->device;
-	count_flight(args, f, device, f->netns, what, class_now(f, skb), where);
+	u8 class = class_now(f, skb);
+	if (f->evidence & SEEN_STAMP && class == CLASS_USER && copied_beside(f, skb))
+		what |= SEEN_STAMPED;
+	count_flight(args, f, device, f->netns, what, class, where);
 	if (last)
 		f->packet = 0;
 }

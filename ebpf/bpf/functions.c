@@ -306,6 +306,20 @@ INLINE void own_pages(struct seen *p, struct sk_buff *skb)
 		p->payload = sum;
 }
 
+// callers keeps where the kernel is. At its first instruction a function of arm64 has
+// no frame yet, so that the kernel goes on with the caller of its caller: who called it
+// is in the link register, x30.
+INLINE void callers(void *ctx, u64 *frames)
+{
+#if defined(KPROBE) && defined(__TARGET_ARCH_arm64)
+	get_stack(ctx, frames + 1, (FRAMES - 1) * sizeof(*frames), 0);
+	frames[0] = frames[1];
+	frames[1] = ((struct registers *)ctx)->x[30];
+#else
+	get_stack(ctx, frames, FRAMES * sizeof(*frames), 0);
+#endif
+}
+
 // copied counts a copy of what a packet holds.
 LOCAL int copied(void *ctx, struct sk_buff *skb, u32 kind, u32 group, u32 evidence)
 {
@@ -318,7 +332,7 @@ LOCAL int copied(void *ctx, struct sk_buff *skb, u32 kind, u32 group, u32 eviden
 		return 0;
 	if (kind == FACT_TAPPED || kind == FACT_PRIVATE)
 		own_pages(&p, skb);
-	get_stack(ctx, key.frames, sizeof(key.frames), 0);
+	callers(ctx, key.frames);
 	return count_copy(&key, &p, s, group);
 }
 
@@ -336,7 +350,7 @@ HOOK(skb_segment)
 		return 0;
 	u32 lacks = features_evidence(features, p.v6);
 	u8 api = key.api;
-	get_stack(ctx, key.frames, sizeof(key.frames), 0);
+	callers(ctx, key.frames);
 	if (lacks & SAW_NO_CSUM) {
 		key.kind = FACT_PASS;
 		count_copy(&key, &p, s, GROUP_PASS);

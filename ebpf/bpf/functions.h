@@ -35,15 +35,6 @@ static long (*const get_stack)(void *ctx, void *to, u32 size, u64 flags) = (void
 
 static long (*const get_func_arg)(void *ctx, u32 number, u64 *value) = (void *)183; // Linux 5.17
 
-#define READ_BITFIELD(pointer, field)                                                          \
-	({                                                                                      \
-		u64 value_ = 0;                                                                 \
-		probe_read_kernel(&value_, __builtin_preserve_field_info((pointer)->field, 1),  \
-				  (const u8 *)(pointer) + __builtin_preserve_field_info((pointer)->field, 0)); \
-		value_ <<= __builtin_preserve_field_info((pointer)->field, 4);                  \
-		value_ >> __builtin_preserve_field_info((pointer)->field, 5);                   \
-	})
-
 // Fields that not every kernel has, or that the other tier has no use for.
 struct sk_buff___functions {
 	u8 pkt_type : 3;
@@ -120,6 +111,7 @@ enum saw {
 	FROM_SOCKET = 4,
 	FROM_USER = 5,
 	FROM_DIRECT = 6,
+	FROM_MEMORY = 7,
 	SAW_NO_SO_ZEROCOPY = 1 << 3,
 	SAW_FRAGMENT = 1 << 4,
 	SAW_NO_SG = 1 << 5,

@@ -16,6 +16,7 @@
 #define NETIF_F_HW_CSUM (1 << 3)
 #define NETIF_F_IPV6_CSUM (1 << 4)
 #define IFF_LOOPBACK 8
+#define TMPFS_MAGIC 0x01021994
 #define THREAD_SIZE 16384 // with pages of 4 KiB and without KASAN
 #if defined(__TARGET_ARCH_arm64)
 #define O_DIRECT 0200000
@@ -42,6 +43,13 @@ INLINE struct file *file_of(u64 task, u64 fd)
 	struct file *file = NULL;
 	probe_read_kernel(&file, sizeof(file), at);
 	return file;
+}
+
+INLINE u64 magic_of(struct file *file)
+{
+	struct inode *inode = READ(file, f_inode);
+	struct super_block *block = READ(inode, i_sb);
+	return READ(block, s_magic);
 }
 
 INLINE bool is_socket(u64 task, u64 fd, u64 sk)
@@ -134,7 +142,7 @@ LOCAL int current_call(struct calling *call, u64 sk, struct msghdr *msg)
 		call->source = pipe_source(READ((struct task_struct *)task, splice_pipe));
 		in = file_of(task, second);
 		if (call->source == FROM_READ && in && READ(in, f_flags) & O_DIRECT)
-			call->source = FROM_DIRECT;
+			call->source = magic_of(in) == TMPFS_MAGIC ? FROM_MEMORY : FROM_DIRECT;
 		return 1;
 	case NR_SPLICE:
 		in = file_of(task, first);

@@ -65,6 +65,16 @@ static struct pt_regs *(*const task_pt_regs)(struct task_struct *task) = (void *
 		value_;                                                                         \
 	})
 
+// READ_BITFIELD returns a bit field of any other object.
+#define READ_BITFIELD(pointer, field)                                                          \
+	({                                                                                      \
+		u64 value_ = 0;                                                                 \
+		probe_read_kernel(&value_, __builtin_preserve_field_info((pointer)->field, 1),  \
+				  (const u8 *)(pointer) + __builtin_preserve_field_info((pointer)->field, 0)); \
+		value_ <<= __builtin_preserve_field_info((pointer)->field, 4);                  \
+		value_ >> __builtin_preserve_field_info((pointer)->field, 5);                   \
+	})
+
 // BITFIELD returns a bit field of an object with a type known to the verifier.
 #define BITFIELD(pointer, field)                                                               \
 	({                                                                                      \
@@ -154,9 +164,14 @@ struct sock_cgroup_data {
 	struct cgroup *cgroup;
 } CORE;
 
+struct super_block {
+	unsigned long s_magic;
+} CORE;
+
 struct inode {
 	unsigned long i_ino;
 	u16 i_mode;
+	struct super_block *i_sb;
 } CORE;
 
 struct file {
@@ -178,6 +193,7 @@ struct sock {
 	u16 sk_protocol;
 	u16 sk_type;
 	int sk_err;
+	u16 sk_tsflags; // u32 since Linux 6.6: the flags looked at are in its lower half
 	kuid_t sk_uid;
 	struct sock_cgroup_data sk_cgrp_data;
 } CORE;
@@ -219,6 +235,8 @@ struct sk_buff {
 struct skb_shared_info {
 	u8 flags;
 	u8 nr_frags;
+	u8 tx_flags;
+	u32 tskey;
 	u16 gso_size;
 	void *destructor_arg;
 	struct {
@@ -247,6 +265,11 @@ struct iov_iter {
 
 struct ubuf_info;
 
+// Of MSG_ZEROCOPY, since Linux 6.2.
+struct ubuf_info_msgzc {
+	u16 zerocopy : 1; // nobody had to copy so far
+} CORE;
+
 struct msghdr {
 	struct iov_iter msg_iter;
 	u32 msg_flags;
@@ -272,6 +295,7 @@ struct pipe_inode_info {
 struct fdtable {
 	u32 max_fds;
 	struct file **fd;
+	u64 *open_fds;
 } CORE;
 
 struct files_struct {
@@ -282,6 +306,7 @@ struct task_struct {
 	u32 flags;
 	int tgid;
 	char comm[16];
+	struct task_struct *group_leader;
 	struct files_struct *files;
 	struct pipe_inode_info *splice_pipe;
 	void *io_uring;

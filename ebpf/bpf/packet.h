@@ -9,7 +9,6 @@
 #define NETIF_F_IPV6_CSUM (1 << 4)
 #define IFF_LOOPBACK 8
 #define SKBFL_ZEROCOPY_ENABLE 1
-#define SKBFL_SHARED_FRAG 2
 #define SKBFL_PURE_ZEROCOPY 4
 #define ETH_P_IP 0x0008	  // in network order on a little-endian machine
 #define ETH_P_IPV6 0xdd86
@@ -43,6 +42,10 @@ GLOBAL u32 class_of(u64 page)
 	// The zero page stands for memory that was never written to.
 	if (word[0] >> bit_reserved & 1)
 		return CLASS_USER;
+	// A page of a file that was removed or truncated belongs to nobody any more. But it
+	// was filled from there, which is said of no page that is made for payload.
+	if (word[0] >> bit_uptodate & 1)
+		return CLASS_CACHE;
 	return CLASS_KERNEL;
 }
 
@@ -95,6 +98,19 @@ GLOBAL int note_device(u64 device)
 		probe_read_kernel_str(d.type, sizeof(d.type), type);
 	map_update(&devices, &key, &d, BPF_ANY);
 	return 0;
+}
+
+#define STAMPS 0xc3	   // SKBTX_HW_TSTAMP, SW_TSTAMP, SCHED_TSTAMP and BPF
+#define STAMP_ALONE 2048   // SOF_TIMESTAMPING_OPT_TSONLY
+
+// stamped says whether a timestamp is to come back with the payload of a packet: with a
+// clone of it, of which nobody has pages that are lent.
+INLINE bool stamped(const struct packet *p, u64 sk)
+{
+	struct skb_shared_info *shared = NULL;
+	u8 flags = p->shared[FIELD_OFFSET(shared->tx_flags) % 64];
+	u32 key = *(u32 *)(p->shared + FIELD_OFFSET(shared->tskey) % 64);
+	return (flags & STAMPS || key) && !(READ((struct sock *)sk, sk_tsflags) & STAMP_ALONE);
 }
 
 INLINE u32 device_evidence(struct net_device *dev, bool v6)
@@ -204,8 +220,6 @@ GLOBAL u32 parse(struct packet *p)
 		if (flags & SKBFL_PURE_ZEROCOPY)
 			p->flags |= PACKET_PURE;
 	}
-	if (flags & SKBFL_SHARED_FRAG)
-		p->flags |= PACKET_SHARED;
 	u32 n = p->frags;
 	if (n > MAX_FRAGS) {
 		LOSE(frags);

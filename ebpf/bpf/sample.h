@@ -8,7 +8,6 @@
 #define TCP_ESTABLISHED 1
 #define TCP_CLOSE 7
 #define TCP_CLOSE_WAIT 8
-#define S_IFMT 0170000
 #define S_IFSOCK 0140000
 
 INLINE void note_base(struct sock *sk, u32 tgid, const char *comm)
@@ -39,7 +38,7 @@ INLINE struct socket_state *settle_account(u64 key, u32 tgid)
 	struct socket_state *s = map_lookup(&sockets, &key);
 	if (!s) {
 		struct base *base = map_lookup(&bases, &key);
-		if (!window || !base || base->seq == write_seq_of(sk))
+		if (!base || base->seq == write_seq_of(sk))
 			return NULL;
 		return adopt(key, 1, tgid);
 	}
@@ -58,21 +57,30 @@ int inet_sock_set_state(u64 *args)
 	u32 was = args[1], is = args[2];
 	if (sk->sk_protocol != IPPROTO_TCP)
 		return 0;
+	u64 key = first_argument(args);
 	if (is == TCP_ESTABLISHED) {
+		map_delete(&bases, &key); // of a connection before
 		note_base(sk, 0, NULL);
 		return 0;
 	}
 	if ((was != TCP_ESTABLISHED && was != TCP_CLOSE_WAIT) || is == TCP_CLOSE_WAIT)
 		return 0;
+	// A peer's reset, and a timeout, come in anyone's context.
+	bool mine = is != TCP_CLOSE || !READ(sk, sk_err);
+	struct base *base = map_lookup(&bases, &key);
+	if (!mine && base && !base->tgid)
+		return 0; // who has it closes it, see tcp_destroy_sock
 	struct packet *p = room(1);
 	if (!p)
 		return 0;
 	u32 tgid = get_current_pid_tgid() >> 32;
-	struct socket_state *s = settle_account(first_argument(args), tgid);
+	struct socket_state *s = settle_account(key, tgid);
+	if (mine)
+		map_delete(&bases, &key);
 	if (!s)
 		return 0;
 	s->facts.flags |= SOCKET_SHUT;
-	if (is != TCP_CLOSE || !READ(sk, sk_err)) // a peer's reset, and a timeout, come in anyone's context
+	if (mine)
 		own(s);
 	return 0;
 }
@@ -93,7 +101,9 @@ int known_files(struct bpf_iter__task_file *ctx)
 		return 0;
 	u8 state = 0;
 	probe_read_kernel(&state, 1, (void *)&sk->__sk_common.skc_state);
-	if (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT)
+	u64 key = (u64)sk;
+	bool reset = state == TCP_CLOSE && map_lookup(&bases, &key);
+	if (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT || reset)
 		note_base(sk, READ(task, tgid), task->comm);
 	return 0;
 }

@@ -5,6 +5,10 @@
 
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
+#define IPPROTO_MPTCP 262
+#define SOCK_STREAM 1
+#define SOCK_DGRAM 2
+#define TCP_SYN_SENT 2
 #define AF_INET 2
 #define AF_INET6 10
 #define MSG_ZEROCOPY 0x4000000
@@ -20,7 +24,10 @@
 #endif
 
 // enum io_uring_op
+#define IORING_OP_WRITEV 2
+#define IORING_OP_WRITE_FIXED 5
 #define IORING_OP_SENDMSG 9
+#define IORING_OP_WRITE 23
 #define IORING_OP_SEND 26
 #define IORING_OP_SPLICE 30
 #define IORING_OP_SEND_ZC 47
@@ -28,6 +35,7 @@
 
 struct call {
 	u8 api, source, zerocopy, sure;
+	u8 kernel; // the current task is no program's
 };
 
 INLINE struct file *file_of(struct task_struct *task, u64 fd)
@@ -52,6 +60,50 @@ INLINE bool is_socket(struct task_struct *task, u64 fd, u64 sk)
 	if (!socket)
 		return 0;
 	return (u64)READ(socket, sk) == sk;
+}
+
+#define TMPFS_MAGIC 0x01021994
+#define S_IFMT 0170000
+#define S_IFREG 0100000
+#define S_IFBLK 0060000
+#define DIRECT_MOST 256 // descriptors whose files are looked at,
+#define TABLE_MOST 64	 // and words of 64 that say which are open
+
+INLINE u8 direct_source(struct file *in)
+{
+	struct inode *inode = READ(in, f_inode);
+	struct super_block *block = READ(inode, i_sb);
+	return READ(block, s_magic) == TMPFS_MAGIC ? SOURCE_MEMORY : SOURCE_DIRECT;
+}
+
+// reads_direct says whether a program may have a file open with O_DIRECT: pages that are
+// in a pipe, and were read for it, do not tell how.
+GLOBAL u32 reads_direct(u32 otherwise)
+{
+	struct task_struct *task = get_current_task_btf();
+	struct files_struct *files = READ(task, files);
+	struct fdtable *table = READ(files, fdt);
+	u64 *open = READ(table, open_fds), word = 0;
+	u32 words = READ(table, max_fds) / 64;
+	if (words > TABLE_MOST)
+		return 1;
+	for (u32 i = DIRECT_MOST / 64; i < TABLE_MOST; i++) {
+		if (i >= words)
+			break;
+		probe_read_kernel(&word, sizeof(word), open + i);
+		if (word)
+			return 1;
+	}
+	for (u32 fd = 0; fd < DIRECT_MOST; fd++) {
+		struct file *file = file_of(task, fd);
+		if (!file || !(READ(file, f_flags) & O_DIRECT))
+			continue;
+		struct inode *inode = READ(file, f_inode);
+		u16 mode = READ(inode, i_mode) & S_IFMT;
+		if (mode == S_IFREG || mode == S_IFBLK)
+			return 1;
+	}
+	return otherwise;
 }
 
 // pipe_source tells where the pages at the outlet of a pipe are from, by the
@@ -112,8 +164,10 @@ GLOBAL int current_call(struct call *call, u64 sk)
 	struct task_struct *task = get_current_task_btf();
 	*call = (struct call){};
 	u32 flags = task->flags;
-	if (flags & PF_KTHREAD)
+	if (flags & PF_KTHREAD) {
+		call->kernel = 1;
 		return 0;
+	}
 	if (flags & PF_IO_WORKER) {
 		uring_call(call);
 		return 0;
@@ -151,7 +205,7 @@ GLOBAL int current_call(struct call *call, u64 sk)
 		call->source = pipe_source(READ(task, splice_pipe));
 		struct file *in = file_of(task, CALL_ARG2(regs));
 		if (call->source == SOURCE_READ && in && READ(in, f_flags) & O_DIRECT)
-			call->source = SOURCE_DIRECT;
+			call->source = direct_source(in);
 		break;
 	}
 	case NR_SPLICE: {
@@ -161,6 +215,8 @@ GLOBAL int current_call(struct call *call, u64 sk)
 			call->source = pipe_source(READ(in, private_data));
 		if (call->source == SOURCE_USER)
 			call->api = API_VMSPLICE;
+		if (call->source == SOURCE_READ && reads_direct(0))
+			call->source = SOURCE_DIRECT;
 		break;
 	}
 	default: // no call that sends, but what it does may let go what others sent
@@ -219,13 +275,15 @@ INLINE void describe(struct socket_state *s, struct sock *sk)
 	}
 }
 
-// own records the current process as the owner. Where nobody is recorded yet.
+// own records the current process as the owner. Where nobody is recorded yet. Its name
+// is that of its first thread: others, as io_uring's, have names of their own.
 INLINE void own(struct socket_state *s)
 {
 	if (s->facts.tgid)
 		return;
+	struct task_struct *task = get_current_task_btf();
 	s->facts.tgid = get_current_pid_tgid() >> 32;
-	get_current_comm(s->facts.comm, sizeof(s->facts.comm));
+	probe_read_kernel(s->facts.comm, sizeof(s->facts.comm), READ(task, group_leader)->comm);
 }
 
 INLINE bool wanted_process(u32 tgid)
@@ -320,6 +378,16 @@ INLINE void meet(struct socket_state *s, u64 sk)
 		catch_up(s, sk);
 }
 
+// followed says whether a socket is of those whose payload is looked at. The protocol of
+// a raw socket is that of what it carries.
+INLINE bool followed(struct sock *sk)
+{
+	u16 family = READ(sk, __sk_common.skc_family), type = READ(sk, sk_type), protocol = READ(sk, sk_protocol);
+	if (family != AF_INET && family != AF_INET6)
+		return 0;
+	return type == SOCK_STREAM ? protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP : type == SOCK_DGRAM && protocol == IPPROTO_UDP;
+}
+
 // make_state makes the state of a socket that is met for the first time; tgid is the
 // process that has it, and it is counted from where on, unless that is from now on. It
 // is made in the room that the program has, see room.
@@ -329,13 +397,10 @@ GLOBAL int make_state(u64 key, u32 slot, u32 tgid, u32 counted, u32 from)
 	struct packet *p = map_lookup(&scratch, &slot);
 	if (!p)
 		return 0;
-	u16 family = READ(sk, __sk_common.skc_family);
-	struct base *base = NULL;
-	if (window)
-		base = map_lookup(&bases, &key);
+	struct base *base = map_lookup(&bases, &key); // none if nobody looks in windows
 	if (base && base->tgid)
 		tgid = base->tgid;
-	if ((family != AF_INET && family != AF_INET6) || !wanted_process(tgid))
+	if (!followed(sk) || !wanted_process(tgid))
 		return 0;
 	struct socket_state *s = &p->fresh;
 	__builtin_memset(&s->facts, 0, sizeof(s->facts));

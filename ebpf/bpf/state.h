@@ -39,6 +39,7 @@ enum __attribute__((packed)) kind {
 	KIND_AGAIN,	 // payload that entered its first device again: retransmitted
 	KIND_ABSORBED,	 // payload of packets that were merged into the one that met something
 	KIND_UNSEEN,	 // bytes accepted from the application while nobody looked
+	KIND_UNDER_WAY,	 // payload of packets that are gone without a trace behind a door
 };
 
 // enum evidence is what was seen together with the payload.
@@ -49,7 +50,8 @@ enum evidence {
 	SOURCE_WRITTEN = 3,  // written into the pipe
 	SOURCE_SOCKET = 4,   // received
 	SOURCE_USER = 5,     // lent by vmsplice
-	SOURCE_DIRECT = 6,   // read past the page cache, O_DIRECT
+	SOURCE_DIRECT = 6,   // read past the page cache, O_DIRECT, by a device or by the CPU
+	SOURCE_MEMORY = 7,   // the same from a file that is nowhere but in memory: by the CPU
 	SOURCE_MASK = 7,
 
 	SEEN_NO_SO_ZEROCOPY = 1 << 3, // MSG_ZEROCOPY without SO_ZEROCOPY
@@ -77,6 +79,10 @@ enum evidence {
 	SEEN_XDP = 1 << 20,	// a generic XDP program looks at what the device receives
 	SEEN_SAMPLED = 1 << 21, // in one of the windows in which the tracer looked
 	SEEN_CORKED = 1 << 22,	// of a datagram that more than one call made
+	SEEN_OPENING = 1 << 23, // sent by a call that opened the connection
+	SEEN_STAMP = 1 << 24,	// a timestamp is to come back with a clone of the packet
+	SEEN_STAMPED = 1 << 25, // it did, and was copied for that
+	SEEN_TAP_OUT = 1 << 26, // a packet socket takes what a device further on sends: with MET_QUEUE
 };
 
 struct counter_key {
@@ -108,6 +114,7 @@ struct run {
 #define RUN_GSO 1
 #define RUN_NO_SO_ZEROCOPY 2
 #define RUN_ULP 4
+#define RUN_OPENING 16 // the call opened the connection
 #define RUN_UNSEEN 8 // sent, or queued, while nobody looked: of no API and class that are known
 
 struct runs {
@@ -140,6 +147,9 @@ struct socket_state {
 	u32 guessed;	// TCP: of a call that has not ended and is not known, counted for the one before
 	u64 acked;	// TCP: tcp_sock.bytes_acked when sent was read
 	u64 caller, message; // TCP: thread that is sending, and what; 0 at the end of the call
+	// UDP: the packet that was queued last, if it has not come to the door.
+	u64 waiting;
+	u32 waiting_at, waiting_payload, waiting_mark, waiting_device;
 	struct runs asked; // by API, as the application sent
 	struct runs seen;  // by class, as packets entered their first device
 };
@@ -171,11 +181,21 @@ struct flight {
 	u8 api, class, met, datagram;
 	u32 ingress;
 	u32 mark; // see read_mark
+	u32 other_bytes, other_lent; // of bytes and lent_bytes: those of another API
+	u8 other_api, other_class;
+	u8 queued;	// a datagram that waits at its first device
+	u8 unused;
+	u32 at;		// of a datagram: its number in socket_state.queued
 };
 
 #define PACKET_V6 1
 #define PACKET_PURE 2	// all of it is lent by applications
-#define PACKET_SHARED 4 // some of it belongs to others
+
+// share is what a packet has of one API's payload.
+struct share {
+	u32 bytes, lent;
+	u8 api, class;
+};
 
 // piece is payload of one kind, gathered to be counted once.
 struct piece {
@@ -197,7 +217,8 @@ struct packet {
 	u64 id;
 	u32 seq, number, mark, payload, linear, data_len; // number: of TCP, as in the header
 	u32 device, netns, evidence;
-	u32 at, from, left, lent, counted; // of walk: where it is, and what it has found
+	u32 at, from, left; // of walk: where it is,
+	struct share last, other; // and what it has found
 	u32 events;			   // how often it was used
 	volatile u64 pointer;		   // see number_of
 	u64 head;			   // where it begins, and, counted from there,
@@ -345,6 +366,7 @@ volatile const u64 code_generic_release;  // generic_pipe_buf_release
 volatile const u64 code_generic_steal;	  // generic_pipe_buf_try_steal
 volatile const u32 bit_so_zerocopy;	  // SOCK_ZEROCOPY, enum sock_flags
 volatile const u32 bit_reserved;	  // PG_reserved, enum pageflags
+volatile const u32 bit_uptodate;	  // PG_uptodate
 volatile const u32 iter_bvec;		  // ITER_BVEC, enum iter_type
 volatile const u32 only_processes;	  // look at those in the map alone
 volatile const u64 only_cgroup;

@@ -28,6 +28,8 @@ GLOBAL int flush(struct packet *p, struct socket_state *s, u32 kind)
 		key.evidence |= SEEN_NO_SO_ZEROCOPY;
 	if (piece->flags & RUN_ULP)
 		key.evidence |= SEEN_ULP;
+	if (piece->flags & RUN_OPENING)
+		key.evidence |= SEEN_OPENING;
 	count(&key, piece->bytes, 0);
 	piece->bytes = 0;
 	return 0;
@@ -60,21 +62,22 @@ INLINE void note_seen(struct socket_state *s, u32 seq, const struct run *asked, 
 		.start = seq, .api = asked->api, .class = class, .source = asked->source, .flags = flags};
 }
 
-// settle decides about pages that show nothing. Those of a file that was removed
-// or truncated belong to nobody any more, and look as if the kernel had made
-// them. But the packet says that it holds pages of others, and the call that
-// sent this part that it took them from a file, or from memory.
-INLINE u8 settle(const struct packet *p, const struct run *run, u8 class)
+// share notes how much of a packet is of which API: of two, more are few.
+INLINE void share(struct packet *p, const struct run *run, u32 bytes, u32 lent)
 {
-	if (class != CLASS_KERNEL || !(p->flags & PACKET_SHARED))
-		return class;
-	if (!call_ends) // the page may be of another call
-		return CLASS_UNKNOWN;
-	if (run->source == SOURCE_CACHE)
-		return CLASS_CACHE;
-	if (run->source == SOURCE_USER)
-		return CLASS_USER;
-	return class;
+	if (p->last.api != run->api) {
+		if (p->last.lent >= p->other.lent) {
+			p->other.api = p->last.api;
+			p->other.class = p->last.class;
+		}
+		p->other.bytes += p->last.bytes;
+		p->other.lent += p->last.lent;
+		p->last.bytes = p->last.lent = 0;
+		p->last.api = run->api;
+	}
+	p->last.class = run->class;
+	p->last.bytes += bytes;
+	p->last.lent += lent;
 }
 
 // count_part counts part i of a packet, its head or a fragment, as far as it lies
@@ -119,16 +122,14 @@ GLOBAL int count_part(struct packet *p, struct socket_state *s, u32 i)
 			if ((s32)(next - start) > 0 && (s32)(next - end) < 0)
 				stop = next;
 		}
-		u8 is = settle(p, &run, class);
+		u8 is = class;
 		if (queued)
 			note_seen(s, start, &run, run.flags & RUN_UNSEEN ? CLASS_UNKNOWN : is, p->gso ? RUN_GSO : 0);
 		if (run.flags & RUN_UNSEEN) {
 			start = stop;
 			continue;
 		}
-		if (!is_copied(is))
-			p->lent += stop - start;
-		p->counted += stop - start;
+		share(p, &run, stop - start, is_copied(is) ? 0 : stop - start);
 		gather(p, s, p->kind, stop - start, &run, is, queued ? is : run.class);
 		start = stop;
 	}
@@ -145,7 +146,7 @@ GLOBAL u32 walk(struct packet *p, struct socket_state *s, u32 kind, u32 *edge)
 	u32 end = p->seq + p->payload;
 	p->at = p->from = p->seq;
 	p->left = p->payload;
-	p->lent = p->counted = 0;
+	p->last = p->other = (struct share){};
 	p->kind = kind;
 	p->piece.bytes = 0;
 	if (p->protocol == IPPROTO_TCP) {
@@ -174,7 +175,7 @@ GLOBAL u32 walk(struct packet *p, struct socket_state *s, u32 kind, u32 *edge)
 		gather(p, s, kind, p->left, &other, CLASS_UNKNOWN, CLASS_UNKNOWN);
 	}
 	flush(p, s, kind);
-	return p->lent;
+	return p->last.lent + p->other.lent;
 }
 
 // ---- the send call
@@ -187,7 +188,7 @@ INLINE void ask(struct socket_state *s, struct sock *sk, u32 seq, const struct c
 		flags |= RUN_NO_SO_ZEROCOPY;
 	if (s->facts.protocol == IPPROTO_TCP && READ((struct inet_connection_sock *)sk, icsk_ulp_ops))
 		flags |= RUN_ULP;
-	if (last->api == api && last->source == call->source && last->flags == flags)
+	if (last->api == api && last->source == call->source && (last->flags & ~RUN_OPENING) == flags)
 		return;
 	u32 n = s->asked.last + (last->api || last->flags || s->asked.last);
 	s->asked.at[n % RUNS] = (struct run){.start = seq, .api = api, .source = call->source, .flags = flags};
@@ -216,7 +217,13 @@ INLINE void correct(struct socket_state *s, u8 api)
 	s->guessed = 0;
 	if (!guessed || !last->api || last->api == api || last->flags & RUN_UNSEEN)
 		return;
-	count_sent(s, KIND_SENT, last->api, -guessed);
+	struct counter_key key = {.socket = s->facts.id, .kind = KIND_SENT, .api = last->api};
+	if (window & 1)
+		key.evidence = SEEN_SAMPLED;
+	struct counter *c = map_lookup(&counters, &key);
+	if (!c || c->bytes < guessed) // there was no room to count it
+		return;
+	__sync_fetch_and_add(&c->bytes, -guessed);
 	count_sent(s, KIND_SENT, api, guessed);
 }
 
@@ -229,8 +236,9 @@ INLINE struct socket_state *send_sock(u64 key, u32 slot, u32 from)
 	struct socket_state *s = map_lookup(&sockets, &key);
 	struct call call;
 	current_call(&call, key);
+	bool mine = call.sure || (slot && !call.kernel); // at the end of a call it is the current process's
 	if (!s) {
-		if (only_processes && !call.sure) // the current process may be anyone
+		if (only_processes && !mine) // the current process may be anyone
 			return NULL;
 		make_state(key, slot, get_current_pid_tgid() >> 32, 1, from);
 		s = map_lookup(&sockets, &key);
@@ -244,8 +252,9 @@ INLINE struct socket_state *send_sock(u64 key, u32 slot, u32 from)
 	if (call.sure) {
 		correct(s, call.api);
 		ask(s, sk, s->sent, &call, call.api);
-		own(s);
 	}
+	if (mine)
+		own(s);
 	u32 before = s->sent;
 	catch_up(s, key);
 	if (call_ends && !call.sure)
@@ -283,7 +292,7 @@ int tcp_sendmsg_locked(u64 *args)
 			api = API_SPLICE;
 	}
 	ask(s, sk, s->sent, &call, api);
-	if (call.sure)
+	if (!call.kernel)
 		own(s);
 	return 0;
 }
@@ -325,11 +334,15 @@ int sock_send_length(u64 *args)
 	}
 	struct call call;
 	current_call(&call, key);
+	// Which operation it is at work on, a worker of io_uring does not tell: the packet
+	// that it has just made did.
+	if (!call.sure && call.api == API_URING_SEND && s->asked.at[s->asked.last % RUNS].api == API_URING_ZC)
+		call.api = API_URING_ZC;
 	ask(s, sk, s->sent, &call, call.api);
 	count_sent(s, KIND_SENT, call.api, sent);
 	s->sent += sent;
 	drop_parts(s, sk);
-	if (call.sure)
+	if (!call.kernel)
 		own(s);
 	return 0;
 }
@@ -340,6 +353,9 @@ int io_uring_submit_req(u64 *args)
 	struct io_kiocb *req = (void *)args[0];
 	u32 thread = get_current_pid_tgid(), op = req->opcode;
 	switch (op) {
+	case IORING_OP_WRITE:
+	case IORING_OP_WRITEV:
+	case IORING_OP_WRITE_FIXED:
 	case IORING_OP_SEND:
 	case IORING_OP_SENDMSG:
 	case IORING_OP_SPLICE:
@@ -353,13 +369,17 @@ int io_uring_submit_req(u64 *args)
 SEC("tp_btf/tcp_destroy_sock")
 int tcp_destroy_sock(u64 *args)
 {
-	u64 key = args[0];
+	u64 key = first_argument(args);
 	struct socket_state *s = map_lookup(&sockets, &key);
+	// A connection that was reset while it was open is the one's who closes it. Of others
+	// what was sent has been counted; the sequence number now may count a FIN.
+	if (!s && map_lookup(&bases, &key) && room(1))
+		s = settle_account(key, get_current_pid_tgid() >> 32);
 	map_delete(&bases, &key);
 	if (!s)
 		return 0;
-	// What was sent has been counted when each send ended; the sequence number
-	// now may count a FIN.
+	if (!(s->facts.flags & SOCKET_SHUT))
+		own(s);
 	close_socket(key, s);
 	return 0;
 }
@@ -372,6 +392,60 @@ INLINE bool full_socket(struct sock *sk)
 	return state != 6 && state != 12; // TCP_TIME_WAIT, TCP_NEW_SYN_RECV: not a struct sock
 }
 
+// await notes that a datagram is queued, and, if the one before has not come to the
+// door yet, puts down what that was: queues may hold many, of several APIs.
+INLINE void await(struct packet *p, struct socket_state *s)
+{
+	if (s->waiting && s->waiting != p->id) {
+		struct flight *f = place_for(s->waiting, p->events);
+		if (f)
+			*f = (struct flight){
+				.packet = s->waiting, .id = s->facts.id, .mark = s->waiting_mark, .payload = s->waiting_payload,
+				.datagram = 1, .device = s->waiting_device, .queued = 1, .at = s->waiting_at};
+	}
+	s->waiting = p->id;
+	s->waiting_at = p->seq;
+	s->waiting_payload = p->payload;
+	s->waiting_mark = p->mark;
+	s->waiting_device = p->device;
+}
+
+// number_datagram finds the number of a datagram at a driver's door, and returns the
+// first device that it was queued on.
+INLINE u32 number_datagram(struct packet *p, struct socket_state *s)
+{
+	if (s->waiting == p->id) {
+		s->waiting = 0;
+		p->seq = s->waiting_at;
+		return s->waiting_device;
+	}
+	p->seq = s->queued - p->payload; // a piece of one: it was the last to be queued
+	struct flight *f = find_flight(p->id);
+	if (!f || f->id != s->facts.id || !f->datagram || f->mark != p->mark)
+		return s->device;
+	p->seq = f->at;
+	if (f->queued)
+		f->packet = 0;
+	return f->device;
+}
+
+// passed_on is what makes a device copy the payload of a packet that another device, or
+// a tunnel, hands it: as device_evidence, for this packet.
+INLINE u32 passed_on(struct sk_buff *skb, struct net_device *dev, u32 evidence)
+{
+	if (!skb->data_len)
+		return 0;
+	u32 seen = device_evidence(dev, skb->protocol == ETH_P_IPV6) & (SEEN_NO_SG | SEEN_NO_CSUM);
+	if (BITFIELD(skb, ip_summed) != 3) // CHECKSUM_PARTIAL
+		seen &= ~SEEN_NO_CSUM;
+	struct skb_shared_info *shared = (void *)((u64)skb->head + skb->end);
+	if (READ(shared, gso_size))
+		seen |= SEEN_GSO;
+	if (evidence & SEEN_LENT && READ(shared, flags) & SKBFL_ZEROCOPY_ENABLE && device_tapped((u64)READ(skb, dev), 1))
+		seen |= SEEN_TAP_OUT;
+	return seen;
+}
+
 SEC("tp_btf/net_dev_queue")
 int net_dev_queue(u64 *args)
 {
@@ -380,10 +454,16 @@ int net_dev_queue(u64 *args)
 	struct net_device *dev = skb->dev;
 	u32 device = dev->ifindex;
 	struct flight *f = flight_of(skb);
-	if (f && !sk) { // forwarded, or handed down by a tunnel
-		struct net *net = READ(dev, nd_net.net);
+	if (f && !sk && !f->queued) { // forwarded, or handed down by a tunnel
+		u32 seen = passed_on(skb, dev, f->evidence);
 		f->met = MET_QUEUE >> 16;
-		count_flight(args, f, device, READ(net, net_cookie), MET_QUEUE, class_now(f, skb), 0);
+		if (seen & ~SEEN_GSO)
+			note_device((u64)READ(skb, dev));
+		count_flight(args, f, device, netns_of(dev), MET_QUEUE | seen, class_now(f, skb), 0);
+		if (seen & (SEEN_NO_SG | SEEN_NO_CSUM))
+			f->packet = 0; // all of it is copied there
+		else if (seen & SEEN_TAP_OUT)
+			f->evidence |= SEEN_TAP;
 		return 0;
 	}
 	if (!sk || !full_socket(sk))
@@ -418,15 +498,19 @@ int net_dev_queue(u64 *args)
 			ask(s, sk, call_ends ? s->sent : s->queued, &call, call.api);
 		p->seq = s->queued;
 		s->queued += p->payload;
+		await(p, s);
 		if (!call_ends)
 			count_sent(s, KIND_SENT, call.api, p->payload);
 	} else {
-		if (no_sends)
+		bool opens = sk->__sk_common.skc_state == TCP_SYN_SENT; // before the other hook is met
+		if (no_sends || opens)
 			s = send_sock(key, 0, p->seq);
 		else
 			s = map_lookup(&sockets, &key);
 		if (!s)
 			return 0;
+		if (opens)
+			s->asked.at[s->asked.last % RUNS].flags |= RUN_OPENING;
 		if (s->window != window)
 			resume(s, key);
 		edge = &s->queued;
@@ -463,22 +547,22 @@ int net_dev_queue(u64 *args)
 GLOBAL int take_off(struct packet *p, struct socket_state *s, u64 device, u64 sk, u32 lent)
 {
 	struct net_device *dev = (void *)device;
-	if (!p || !s || (!p->counted && window))
+	u32 counted = p ? p->last.bytes + p->other.bytes : 0;
+	if (!p || !s || (!counted && window))
 		return 0;
 	if (!lent && !READ(dev, xdp_prog) && (p->evidence & SEEN_LOOPBACK || !READ(dev, rtnl_link_ops)))
 		return 0;
-	u32 number = find_run(&s->seen, p->seq + p->payload - 1);
-	struct run run = {};
-	if (known(&s->seen, number))
-		run = s->seen.at[number % RUNS];
 	struct flight *f = place_for(p->id, p->events);
 	if (!f)
 		return 0;
+	lose_flight(f);
 	*f = (struct flight){
 		.packet = p->id, .sock = sk, .id = s->facts.id, .seq = p->number, .mark = p->mark,
-		.datagram = p->protocol == IPPROTO_UDP, .payload = p->payload, .bytes = p->counted, .lent_bytes = lent,
+		.datagram = p->protocol == IPPROTO_UDP, .payload = p->payload, .bytes = counted, .lent_bytes = lent,
 		.device = p->device, .netns = p->netns,
-		.evidence = p->evidence & (SEEN_LENT | SEEN_TAP | SEEN_LOOPBACK), .api = run.api, .class = run.class};
+		.evidence = p->evidence & (SEEN_LENT | SEEN_TAP | SEEN_LOOPBACK | SEEN_STAMP), .api = p->last.api, .class = p->last.class,
+		.other_bytes = p->other.bytes, .other_lent = p->other.lent, .other_api = p->other.api, .other_class = p->other.class,
+		.at = p->seq};
 	if (!lent)
 		f->class = p->data_len ? CLASS_KERNEL : CLASS_LINEAR;
 	if (window & 1)
@@ -505,10 +589,13 @@ int net_dev_start_xmit(u64 *args)
 	p->evidence |= device_evidence(dev, p->flags & PACKET_V6);
 	if (p->evidence & SEEN_LENT && device_tapped(number_of(p, dev), 1))
 		p->evidence |= SEEN_TAP;
+	if (p->evidence & SEEN_LENT && stamped(p, number_of(p, sk)))
+		p->evidence |= SEEN_STAMP;
 	p->stack = keep_stack(args);
+	u32 first = s->device;
 	if (p->protocol == IPPROTO_UDP)
-		p->seq = s->queued - p->payload; // it was the last to be queued
-	if (p->device == s->device) {
+		first = number_datagram(p, s);
+	if (p->device == first) {
 		u32 lent = walk(p, s, KIND_DOOR, &s->door);
 		take_off(p, s, number_of(p, dev), number_of(p, sk), lent);
 		return 0;
@@ -525,10 +612,10 @@ int net_dev_start_xmit(u64 *args)
 	}
 	u32 lent = walk(p, s, KIND_LOWER, edge);
 	struct flight *f = find_flight(p->id);
-	if (!f)
+	if (!f || f->id != s->facts.id || f->mark != p->mark)
 		take_off(p, s, number_of(p, dev), number_of(p, sk), lent); // a segment of what came from above
 	else if (!p->data_len)
-		f->lent_bytes = 0;
+		f->lent_bytes = f->other_lent = 0;
 	return 0;
 }
 
