@@ -8,11 +8,24 @@ import (
 	"github.com/zcprobe/zcprobe/transmit"
 )
 
+const (
+	rarely = 3    // of so many turns one looks closer at ways that cost about the same
+	little = 0.25 // by which their ratio is off 1 at any size
+)
+
+// alike reports whether two ways cost about the same at all sizes.
+func alike(points []point) bool {
+	return !slices.ContainsFunc(points, func(p point) bool { return math.Abs(p.ratio.Median-1) > little })
+}
+
 // nextSize returns the size at which a measurement would tell most about where a
 // pair crosses, 0 if none would.
 func nextSize(points []point, c crossing) int64 {
-	if len(points) == 0 || c.bytes == never || c.bytes == 0 {
+	if len(points) == 0 {
 		return 0
+	}
+	if c.bytes == never || c.bytes == 0 {
+		return unsureSize(points, c)
 	}
 	apart := func(p point, n int64) float64 { return math.Abs(math.Log(float64(p.size) / float64(n))) }
 	// Where it seems to cross, then half way to the ends of its interval.
@@ -39,6 +52,25 @@ func nextSize(points []point, c crossing) int64 {
 		return below.size
 	}
 	return above.size
+}
+
+// unsureSize returns the size of which least is known of those where the answer, that one
+// way is better at all of them, is not sure; 0 if it is everywhere.
+func unsureSize(points []point, c crossing) int64 {
+	if c.bytes == never && c.low == never || c.bytes == 0 && c.high == 0 {
+		return 0
+	}
+	var least *point
+	for i := range points {
+		p := &points[i]
+		if p.size >= c.low && p.size <= c.high && (least == nil || p.rounds < least.rounds) {
+			least = p
+		}
+	}
+	if least == nil {
+		return 0
+	}
+	return least.size
 }
 
 // closest is the ratio of two sizes between which no third is looked at.
@@ -96,10 +128,6 @@ func (c crossing) words(points []point) string {
 	}
 	return "It is cheaper from here on."
 }
-
-// mostCopied is the part of lent bytes that may be copied on a path of which
-// anything is concluded: one tap that comes and goes copies a few.
-const mostCopied = 0.05
 
 // report makes the report of what was measured.
 func (x *bench) report() *Report {
@@ -173,6 +201,7 @@ func (x *bench) copied() float64 {
 // conclude fills in the crossovers, where there can be any.
 func (x *bench) conclude(r *Report) {
 	copied, why := x.copied(), x.track.local
+	r.LentCopiedFraction = copied
 	if why != "" {
 		r.Conclusion = "No crossover can be concluded: " + why + "."
 		return
@@ -188,12 +217,12 @@ func (x *bench) conclude(r *Report) {
 	}
 	r.Conclusive = len(r.Crossovers) > 0
 	switch {
-	case r.Path == PathLab && copied > mostCopied:
+	case r.Path == PathLab && copied > MostCopied:
 		r.Conclusive, r.Crossovers = false, []Crossover{}
 		r.Conclusion = fmt.Sprintf("No crossover can be concluded: %.0f %% of what was lent was copied in the laboratory, as by a packet tap on all devices.", copied*100)
 	case !r.Conclusive:
 		r.Conclusion = "No crossover can be concluded: no way was measured against a plain one at more than one size."
-	case copied > mostCopied:
+	case copied > MostCopied:
 		r.Conclusion = fmt.Sprintf("Of what is lent %.0f %% is copied on this path, and the crossovers are those of that.", copied*100)
 	case r.Path == PathLab:
 		r.Conclusion = "A network card needs at least these sizes: the laboratory has no DMA mapping, no IOMMU and no interrupts."

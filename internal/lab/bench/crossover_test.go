@@ -33,10 +33,15 @@ func TestCrossingOf(t *testing.T) {
 		{"not surely dearer at the start", []point{{4 * k, 9, wide(.5, 2, 3)}, {64 * k, 9, wide(.4, .5, .6)}}, 16 * k, 0, 32 * k},
 		{"nothing is sure", []point{{4 * k, 9, wide(.5, 2, 3)}, {64 * k, 9, wide(.5, 1.01, 2)}}, never, 0, never},
 		// What rises between is noise: the two in the middle cost the same, which is as
-		// much as the other way. The interval goes to where it surely stays below.
-		{"crosses thrice", []point{{1 * k, 9, flat(2)}, {4 * k, 9, flat(.5)}, {16 * k, 9, flat(2)}, {64 * k, 9, flat(.5)}}, 16 * k, 16 * k, 33 * k},
-		{"crosses thrice, mostly below", []point{{1 * k, 9, flat(2)}, {4 * k, 9, flat(.4)}, {16 * k, 9, flat(1.1)}, {64 * k, 9, flat(.2)}}, 2830, 2830, 18 * k},
-		{"crosses thrice, badly known above", []point{{1 * k, 9, flat(2)}, {4 * k, 9, flat(.5)}, {16 * k, 9, wide(.5, 2, 6)}, {64 * k, 9, flat(.5)}}, 2 * k, 2 * k, 48 * k},
+		// much as the other way. The interval goes from where it is surely below for the
+		// first time to where it surely stays so.
+		{"crosses thrice", []point{{1 * k, 9, flat(2)}, {4 * k, 9, flat(.5)}, {16 * k, 9, flat(2)}, {64 * k, 9, flat(.5)}}, 16 * k, 2 * k, 33 * k},
+		{"crosses thrice, mostly below", []point{{1 * k, 9, flat(2)}, {4 * k, 9, flat(.4)}, {16 * k, 9, flat(1.1)}, {64 * k, 9, flat(.2)}}, 1778, 1778, 18 * k},
+		{"crosses thrice, badly known above", []point{{1 * k, 9, flat(2)}, {4 * k, 9, flat(.5)}, {16 * k, 9, wide(.5, 2, 6)}, {64 * k, 9, flat(.5)}}, 2 * k, 2 * k, 2 * k},
+		// A line takes in what is around: 16 KiB, though the two in the middle cross at 23.
+		{"a line", []point{{4 * k, 9, flat(2)}, {8 * k, 9, flat(1.33)}, {16 * k, 9, flat(1.1)}, {32 * k, 9, flat(.9)}, {64 * k, 9, flat(.5)}}, 19 * k, 19 * k, 26 * k},
+		// What happened at one size is not what decides.
+		{"a size that is off", []point{{1 * k, 9, flat(.05)}, {2 * k, 9, flat(1.5)}, {4 * k, 9, flat(1.4)}, {8 * k, 9, flat(1.2)}, {16 * k, 9, flat(.8)}, {64 * k, 9, flat(.5)}}, 11 * k, 0, 11 * k},
 		{"no number", []point{{4 * k, 9, flat(2)}, {64 * k, 9, flat(math.NaN())}}, never, 64 * k, never},
 		{"no interval", []point{{4 * k, 9, benchpair.Interval([]float64{2})}, {64 * k, 9, benchpair.Interval([]float64{.5})}}, 16 * k, 0, never},
 		{"equal at a size", []point{{4 * k, 9, flat(1)}, {64 * k, 9, flat(.5)}}, 4 * k, 0, 5 * k},

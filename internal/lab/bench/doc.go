@@ -11,7 +11,7 @@
 //
 // Hot sends one buffer, or one piece of a file, again and again. Cold goes through
 // many, 256 MiB of them if the machine has the room, each in a piece of memory of
-// its own. Files are in the page cache.
+// its own, of which a send takes at least half. Files are in the page cache.
 //
 // CPU time is that of the whole process, whatever its threads, with what interrupts
 // do on top of them where the kernel does not account that apart
@@ -32,11 +32,12 @@
 //
 // # Crossovers
 //
-// A crossover is where the ratio of two ways, within a round, comes to 1: between
-// measured sizes on a line over the logarithm of the size, once the ratios are made to
-// fall with it. Its interval is where the ends of the ratio's intervals do. A way that
-// is not surely cheaper at the largest size has an interval without an upper end, and
-// one that is surely dearer at 4 MiB never crosses. Sizes near the crossing are measured
-// as long as there is time. Disturbance makes intervals wider; what was seen of it, the
-// report says.
+// A crossover is where the ratio of two ways, within a round, comes to 1: on a line over
+// the logarithm of the size through all ratios near the crossing, which is found once they
+// are made to fall with the size. Its interval is where the ends of the ratio's intervals
+// do so, which are taken to be off by another 5 % from run to run. A way that is not surely
+// cheaper at the largest size has an interval without an upper end, and one that is surely
+// dearer at 4 MiB never crosses. Sizes near the crossing are measured as long as there is
+// time, and where two ways cost about the same at any size more rarely. Disturbance makes
+// intervals wider; what was seen of it, the report says.
 package bench

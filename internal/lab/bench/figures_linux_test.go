@@ -7,8 +7,6 @@ import (
 	"io"
 	"math"
 	"net"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -36,9 +34,9 @@ import (
 const goPolicy = transmit.Backend("io.Copy")
 
 const (
-	regretRounds = 20
-	regretRun    = 5 * time.Millisecond
-	checkRounds  = 60
+	regretRounds = 60 // half of them go through all orders of either source's ways
+	regretRun    = 4 * time.Millisecond
+	checkRounds  = 200
 )
 
 // A field is a laboratory in which figures are taken.
@@ -118,15 +116,6 @@ func conditionsOf(ctx context.Context, sink *lab.Sink) (transmit.Conditions, err
 	return transmit.ConditionsOf(probe.Judge(facts, o)), nil
 }
 
-// ways are what a program may be given without being asked: vmsplice never says when
-// memory is free, and is only taken by who asks for it.
-func (f *field) ways(source transmit.SourceKind) []transmit.Backend {
-	if source == transmit.SourceMemory {
-		return []transmit.Backend{transmit.Write, transmit.MsgZerocopy, transmit.IoUringSendZC, transmit.IoUringSend, goPolicy}
-	}
-	return []transmit.Backend{transmit.ReadWrite, transmit.MmapWrite, transmit.Sendfile, transmit.Splice, transmit.MmapZerocopy, goPolicy}
-}
-
 // measureWays runs ways in turns at one size.
 func (f *field) measureWays(ctx context.Context, g group, heat transmit.CacheState, size int64, ways []transmit.Backend, rounds int) (map[transmit.Backend][]benchpair.Sample, error) {
 	var runs []benchpair.Way
@@ -135,7 +124,7 @@ func (f *field) measureWays(ctx context.Context, g group, heat transmit.CacheSta
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", way, err)
 		}
-		n, err := f.pilot(ctx, w, size)
+		n, err := f.pilot(ctx, g, heat, w, size)
 		if err != nil {
 			return nil, err
 		}
@@ -167,8 +156,12 @@ func (f *field) way(ctx context.Context, g group, heat transmit.CacheState, size
 	}
 	w := &mover{backend: b, sender: plain.sender}
 	if g.source == transmit.SourceMemory {
+		memory, err := f.movers.memory.prepare(ctx, heat, size)
+		if err != nil {
+			return nil, err
+		}
 		w.piece = func(context.Context) error {
-			_, err := f.track.conn.Write(f.movers.memory.next(size).Bytes())
+			_, err := f.track.conn.Write(memory.next(size).Bytes())
 			return err
 		}
 		return w, nil
@@ -182,107 +175,6 @@ func (f *field) way(ctx context.Context, g group, heat transmit.CacheState, size
 		return err
 	}
 	return w, nil
-}
-
-// chosen is what package transmit selects, for a program that keeps a ring and
-// mappings.
-func (f *field) chosen(source transmit.SourceKind, heat transmit.CacheState, size int64, cal *transmit.Calibration) transmit.Backend {
-	t := transmit.Transfer{Source: source, Protocol: transmit.TCP, SizeBytes: size, Cache: heat}
-	if source == transmit.SourceFile {
-		// Of a file cold would mean that it is not in the page cache.
-		t.Cache, t.MappingKept = transmit.CacheUnknown, true
-	} else {
-		t.Ring = true
-	}
-	p := transmit.Select(f.c, t, transmit.SelectOptions{Calibration: cal})
-	return p.Backend
-}
-
-// policies are what is compared, by name.
-func policies(source transmit.SourceKind, chosen transmit.Backend) map[string]transmit.Backend {
-	if source == transmit.SourceMemory {
-		return map[string]transmit.Backend{"Select": chosen, "always write": transmit.Write, "always MSG_ZEROCOPY": transmit.MsgZerocopy, "io.Copy": goPolicy}
-	}
-	return map[string]transmit.Backend{"Select": chosen, "always write": transmit.ReadWrite, "always MSG_ZEROCOPY": transmit.MmapZerocopy, "io.Copy": goPolicy}
-}
-
-// regrets returns by how much a way is worse than the best backend: in CPU time for a
-// byte, and in throughput; 0.05 is 5 %. Both are ratios within rounds. The standard
-// library is no backend, and can be better than all of them.
-func regrets(samples map[transmit.Backend][]benchpair.Sample, way transmit.Backend) (cpu, rate float64) {
-	cpu = benchpair.Compare(samples[way], samples[best(samples, cheaper)]).CPUPerByte.Median - 1
-	rate = benchpair.Compare(samples[best(samples, faster)], samples[way]).Throughput.Median - 1
-	return cpu, rate
-}
-
-// BenchmarkRegret compares what is selected with the best way measured, over a grid of
-// sources, sizes, heats and paths, and fixed policies with it. A way that is better
-// than all backends regrets less than nothing.
-func BenchmarkRegret(b *testing.B) {
-	cal := calibrate(b)
-	totals := map[string]*[2][]float64{}
-	fmt.Printf("\n| path | source | data | size | selected | cheapest | CPU regret | fastest | throughput regret |\n|---|---|---|---|---|---|---|---|---|\n")
-	for _, path := range []struct {
-		name string
-		tap  bool
-	}{{"uncopied", false}, {"tapped", true}} {
-		onField(b, path.tap, func(f *field) error {
-			for _, g := range allGroups()[:2] {
-				for _, heat := range heats {
-					for size := int64(1 << 10); size <= 4<<20; size *= 4 {
-						samples, err := f.measureWays(b.Context(), g, heat, size, f.ways(g.source), regretRounds)
-						if err != nil {
-							return err
-						}
-						chosen := f.chosen(g.source, heat, size, cal)
-						for name, way := range policies(g.source, chosen) {
-							if samples[way] == nil {
-								return fmt.Errorf("%s was not measured", way)
-							}
-							cpu, rate := regrets(samples, way)
-							if totals[name] == nil {
-								totals[name] = &[2][]float64{}
-							}
-							totals[name][0], totals[name][1] = append(totals[name][0], cpu), append(totals[name][1], rate)
-						}
-						cpu, rate := regrets(samples, chosen)
-						fmt.Printf("| %s | %s | %s | %d | %s | %s | %.1f %% | %s | %.1f %% |\n", path.name, g.source, heat, size, chosen,
-							best(samples, cheaper), 100*cpu, best(samples, faster), 100*rate)
-					}
-				}
-			}
-			return nil
-		})
-	}
-	fmt.Printf("\n| policy | objective | median regret | 90 %% | worst | cells |\n|---|---|---|---|---|---|\n")
-	for _, name := range []string{"Select", "always write", "always MSG_ZEROCOPY", "io.Copy"} {
-		for i, objective := range []string{"CPU per byte", "throughput"} {
-			v := slices.Sorted(slices.Values(totals[name][i]))
-			median, worst := v[len(v)/2], v[len(v)-1]
-			fmt.Printf("| %s | %s | %.1f %% | %.1f %% | %.1f %% | %d |\n", name, objective, 100*median, 100*v[len(v)*9/10], 100*worst, len(v))
-			b.ReportMetric(100*median, strings.ReplaceAll(name+" "+objective+" median-%", " ", "-"))
-			b.ReportMetric(100*worst, strings.ReplaceAll(name+" "+objective+" worst-%", " ", "-"))
-		}
-	}
-}
-
-func cheaper(a, b []benchpair.Sample) bool {
-	return benchpair.CPUPerByte(a).Median < benchpair.CPUPerByte(b).Median
-}
-
-func faster(a, b []benchpair.Sample) bool {
-	return benchpair.Throughput(a).Median > benchpair.Throughput(b).Median
-}
-
-// best returns the backend that comes before all others.
-func best(samples map[transmit.Backend][]benchpair.Sample, before func(a, b []benchpair.Sample) bool) transmit.Backend {
-	var out transmit.Backend
-	for b, s := range samples {
-		if b != goPolicy && (out == "" || before(s, samples[out])) {
-			out = b
-		}
-	}
-	return out
 }
 
 // calibrate is what bench --quick finds, taken for what it is: the path is the
@@ -299,7 +191,7 @@ func calibrate(b *testing.B) *transmit.Calibration {
 	}
 	cal := &transmit.Calibration{Path: PathLab}
 	for _, c := range r.Crossovers {
-		if c.Backend.Notifies() {
+		if c.To == transmit.TCP && transmit.Calibrates(c.Backend, c.Against) {
 			cal.Crossovers = append(cal.Crossovers, transmit.Crossover{Backend: c.Backend, Cache: c.Cache,
 				Bytes: orNever(c.Bytes), LowBytes: orNever(c.LowBytes), HighBytes: orNever(c.HighBytes)})
 		}
@@ -331,7 +223,7 @@ func BenchmarkTenRuns(b *testing.B) {
 			b.Fatal(err)
 		}
 		for _, c := range r.Crossovers {
-			if k := (key{c.Backend, c.Cache}); c.Backend.Notifies() {
+			if k := (key{c.Backend, c.Cache}); c.To == transmit.TCP && transmit.Calibrates(c.Backend, c.Against) {
 				found[k] = append(found[k], crossing{orNever(c.Bytes), orNever(c.LowBytes), orNever(c.HighBytes)})
 			}
 		}
@@ -388,7 +280,7 @@ func BenchmarkAtCrossover(b *testing.B) {
 		for _, g := range allGroups()[:2] {
 			for _, p := range g.pairs {
 				for _, c := range cal.Crossovers {
-					if c.Backend != p.way || c.Bytes == never || c.Bytes == 0 {
+					if c.Backend != p.way || !transmit.Calibrates(p.way, p.plain) || c.Bytes == never || c.Bytes == 0 {
 						continue
 					}
 					samples, err := f.measureWays(b.Context(), g, c.Cache, c.Bytes, []transmit.Backend{p.plain, p.way}, checkRounds)
@@ -404,21 +296,4 @@ func BenchmarkAtCrossover(b *testing.B) {
 		return nil
 	})
 	b.ReportMetric(100*worst, "worst-%")
-}
-
-// What is regretted is what the best way would have saved.
-func TestRegrets(t *testing.T) {
-	at := func(ns time.Duration) []benchpair.Sample {
-		return []benchpair.Sample{{Bytes: 1000, CPU: ns, Elapsed: 2 * ns}, {Bytes: 1000, CPU: 3 * ns, Elapsed: 4 * ns}}
-	}
-	samples := map[transmit.Backend][]benchpair.Sample{"a": at(100), "b": at(125), goPolicy: at(80)}
-	if cpu, rate := regrets(samples, "a"); cpu != 0 || rate != 0 {
-		t.Errorf("of the best: %v, %v", cpu, rate)
-	}
-	if cpu, rate := regrets(samples, "b"); math.Abs(cpu-0.25) > 1e-9 || math.Abs(rate-0.25) > 1e-9 {
-		t.Errorf("of the other: %v, %v", cpu, rate)
-	}
-	if cpu, rate := regrets(samples, goPolicy); math.Abs(cpu+0.2) > 1e-9 || math.Abs(rate+0.2) > 1e-9 {
-		t.Errorf("of what is no backend: %v, %v", cpu, rate)
-	}
 }

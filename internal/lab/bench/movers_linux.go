@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/zcprobe/zcprobe/internal/benchpair"
 	"github.com/zcprobe/zcprobe/transmit"
@@ -18,14 +17,24 @@ type movers struct {
 	senders map[transmit.Backend]*transmit.Sender
 	ring    *transmit.Ring
 	noRing  error
-	memory  *memory
+	memory  *memories
 	file    *source
 	copies  *copies
 	parts   [][]byte
+	sends   map[cellWay]int // how many make a run, as far as that was found out
+}
+
+// A cellWay is a way in a cell.
+type cellWay struct {
+	source transmit.SourceKind
+	to     transmit.Protocol
+	heat   transmit.CacheState
+	size   int64
+	b      transmit.Backend
 }
 
 func newMovers(t *track, cold int64, dir string) *movers {
-	return &movers{track: t, senders: map[transmit.Backend]*transmit.Sender{}, memory: &memory{cold: cold},
+	return &movers{track: t, senders: map[transmit.Backend]*transmit.Sender{}, sends: map[cellWay]int{}, memory: &memories{cold: cold},
 		file: &source{cold: cold, dir: dir}, copies: &copies{dir: dir}}
 }
 
@@ -86,29 +95,30 @@ func (m *movers) mover(ctx context.Context, g group, heat transmit.CacheState, s
 		out.piece, err = m.fromFile(s, heat, size, b)
 		return out, err
 	}
-	if err := m.memory.prepare(ctx, heat, size); err != nil {
+	memory, err := m.memory.prepare(ctx, heat, size)
+	if err != nil {
 		return nil, err
 	}
 	switch b {
 	case transmit.IoUringSendZC, transmit.IoUringSend:
 		if b == transmit.IoUringSendZC {
-			if err := m.memory.register(m.ring); err != nil {
+			if err := memory.register(m.ring); err != nil {
 				return nil, err
 			}
 		}
 		out.piece = func(ctx context.Context) error {
-			_, err := s.SendBuffer(ctx, m.memory.next(size))
+			_, err := s.SendBuffer(ctx, memory.next(size))
 			return err
 		}
 	case transmit.Writev:
 		out.piece = func(ctx context.Context) error {
-			m.parts = quarters(m.parts[:0], m.memory.next(size).Bytes())
+			m.parts = quarters(m.parts[:0], memory.next(size).Bytes())
 			_, err := s.Sendv(ctx, m.parts...)
 			return err
 		}
 	default:
 		out.piece = func(ctx context.Context) error {
-			_, err := s.Send(ctx, m.memory.next(size).Bytes())
+			_, err := s.Send(ctx, memory.next(size).Bytes())
 			return err
 		}
 	}
@@ -185,82 +195,4 @@ func (m *movers) close(ctx context.Context) error {
 		errs = append(errs, m.ring.Close(ctx))
 	}
 	return errors.Join(errs...)
-}
-
-// memory is what memory is sent from: for each size a pool of buffers, one of them
-// if hot, else as many as are cold.
-type memory struct {
-	cold    int64
-	pool    *transmit.Pool
-	buffers []transmit.Buffer
-	rings   bool // they are registered
-	at      int
-}
-
-func (m *memory) prepare(ctx context.Context, heat transmit.CacheState, size int64) error {
-	page := int64(os.Getpagesize())
-	each := (size + page - 1) / page * page
-	n := int64(1)
-	if heat == transmit.CacheCold {
-		n = max(2, m.cold/each)
-	}
-	if m.pool != nil && int64(m.pool.BufferBytes()) == each && int64(len(m.buffers)) == n {
-		return nil
-	}
-	if err := m.close(ctx); err != nil {
-		return err
-	}
-	pool, err := transmit.NewPool(transmit.PoolOptions{BufferBytes: int(each), MaxBytes: n * each})
-	if err != nil {
-		return err
-	}
-	m.pool = pool
-	for i := range n {
-		b, err := pool.Get(ctx)
-		if err != nil {
-			return err
-		}
-		m.buffers = append(m.buffers, b)
-		p := b.Bytes()
-		for at := 0; at < len(p); at += 64 { // each line of the cache is ours, and of a page of its own
-			p[at] = byte(i + int64(at))
-		}
-	}
-	return nil
-}
-
-func (m *memory) register(r *transmit.Ring) error {
-	if m.rings {
-		return nil
-	}
-	for _, b := range m.buffers {
-		if err := r.Register(b); err != nil {
-			return err
-		}
-	}
-	m.rings = true
-	return nil
-}
-
-// next returns the buffer whose turn it is.
-func (m *memory) next(size int64) transmit.Buffer {
-	m.at++
-	if m.at >= len(m.buffers) {
-		m.at = 0
-	}
-	b := m.buffers[m.at]
-	b.SetLen(int(size))
-	return b
-}
-
-func (m *memory) close(ctx context.Context) error {
-	for _, b := range m.buffers {
-		b.Release()
-	}
-	var err error
-	if m.pool != nil {
-		err = m.pool.Close(ctx)
-	}
-	*m = memory{cold: m.cold}
-	return err
 }

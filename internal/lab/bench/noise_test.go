@@ -90,3 +90,20 @@ func TestGroups(t *testing.T) {
 		t.Errorf("%d groups over a path", len(gs))
 	}
 }
+
+func FuzzParseCPUs(f *testing.F) {
+	f.Add("0-3,8")
+	f.Add("0")
+	f.Add("1-0,,65536-65537")
+	f.Fuzz(func(t *testing.T, list string) {
+		got, err := parseCPUs(list)
+		if err != nil && got != nil || err == nil && len(got) == 0 {
+			t.Errorf("%q: %v and %v", list, got, err)
+		}
+		for _, n := range got {
+			if n < 0 || n > mostCPUs {
+				t.Errorf("%q: CPU %d", list, n)
+			}
+		}
+	})
+}

@@ -74,7 +74,7 @@ func allGroups() []group {
 		source: transmit.SourceFile, to: transmit.TCP,
 		pairs: []pair{
 			{transmit.MmapZerocopy, transmit.Sendfile}, {transmit.Sendfile, transmit.ReadWrite},
-			{transmit.MmapWrite, transmit.ReadWrite}, {transmit.Splice, transmit.ReadWrite},
+			{transmit.MmapWrite, transmit.ReadWrite}, {transmit.Splice, transmit.ReadWrite}, {transmit.Splice, transmit.Sendfile},
 		},
 	}, {
 		source: transmit.SourceFile, to: transmit.ToFile,
@@ -88,7 +88,7 @@ func allGroups() []group {
 func quickPairs() []pair {
 	return []pair{
 		{transmit.MsgZerocopy, transmit.Write}, {transmit.IoUringSendZC, transmit.Write},
-		{transmit.MmapZerocopy, transmit.Sendfile}, {transmit.CopyFileRange, transmit.ReadWrite},
+		{transmit.MmapZerocopy, transmit.Sendfile}, {transmit.Splice, transmit.Sendfile}, {transmit.CopyFileRange, transmit.ReadWrite},
 	}
 }
 
@@ -164,17 +164,20 @@ type pace struct {
 	all    time.Duration // of everything; what is not measured by then is left out
 }
 
-// pace returns it. Quick ends in less than 10 seconds with setting up and
-// clearing away. The six rounds of one pass give an interval from the smallest value to
-// the largest, 12 one from the third to the third.
+// leastRounds is how many it takes for an interval.
+const leastRounds = 6
+
+// pace returns it. Quick ends in less than 10 seconds with setting up and clearing away.
+// It goes through all sizes once, with as few rounds as make an interval, and spends the
+// rest of the time near the crossings.
 func (o *Options) pace() pace {
 	switch {
 	case o.own != nil:
 		return *o.own
 	case o.Quick && o.To == "":
-		return pace{run: 2500 * time.Microsecond, rounds: 12, passes: 2, refine: 10, extra: 20, all: 8 * time.Second}
+		return pace{run: 2500 * time.Microsecond, rounds: leastRounds, passes: 1, refine: 8, extra: 200, all: 8 * time.Second}
 	case o.Quick:
-		return pace{run: 4 * time.Millisecond, rounds: 12, passes: 2, refine: 10, extra: 20, all: 8 * time.Second}
+		return pace{run: 4 * time.Millisecond, rounds: leastRounds, passes: 1, refine: 8, extra: 200, all: 8 * time.Second}
 	}
 	return pace{run: 15 * time.Millisecond, rounds: 12, passes: 2, refine: 12, extra: 10, all: 3 * time.Minute}
 }

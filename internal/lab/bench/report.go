@@ -34,6 +34,10 @@ type Report struct {
 	Conclusive bool   `json:"conclusive"`
 	Conclusion string `json:"conclusion"` // a sentence
 
+	// LentCopiedFraction is how much of what was lent the kernel said it copied. Above
+	// MostCopied something copies that may not stay, such as a packet tap.
+	LentCopiedFraction float64 `json:"lent_copied_fraction"`
+
 	Skipped      []Skipped `json:"skipped"`
 	Disturbances []string  `json:"disturbances"` // what else ran, a sentence each
 	Counted      string    `json:"counted"`      // as CPU time
@@ -47,6 +51,10 @@ type Report struct {
 	Saved     string `json:"saved"`
 	SavedNote string `json:"saved_note"`
 }
+
+// MostCopied is the part of lent bytes that may be copied on a path of which anything
+// is kept: one tap that comes and goes copies a few.
+const MostCopied = 0.05
 
 // Result is the cost of one way at one size. The interval is that of CPU time.
 type Result struct {
@@ -108,7 +116,7 @@ func Plan(o Options) (*Report, error) {
 		for _, b := range g.ways {
 			names = append(names, string(b))
 		}
-		r.Would = append(r.Would, fmt.Sprintf("move %s to %s by %s, at sizes from %d bytes to %d, %d times each", g.source, g.to, strings.Join(names, ", "),
+		r.Would = append(r.Would, fmt.Sprintf("move %s to %s by %s, at sizes from %d bytes to %d, at least %d times each", g.source, g.to, strings.Join(names, ", "),
 			o.sizes(g)[0], o.sizes(g)[len(o.sizes(g))-1], pace.rounds))
 	}
 	return r, nil

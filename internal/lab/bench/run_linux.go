@@ -124,8 +124,8 @@ func (x *bench) measure(ctx context.Context) error {
 }
 
 // all measures the sizes that are asked for, and then looks closer where ways
-// cross. It goes through all sizes more than once: what disturbs the machine for
-// a moment is then not all that is known of a size.
+// cross. It comes back to these sizes many times: what disturbs the machine for a moment
+// is then not all that is known of one.
 func (x *bench) all(ctx context.Context) error {
 	groups := x.o.groups()
 	for pass := range x.pace.passes {
@@ -146,11 +146,11 @@ func (x *bench) all(ctx context.Context) error {
 	if x.track.local != "" {
 		return nil // nothing is concluded
 	}
-	for range x.pace.extra {
+	for turn := range x.pace.extra {
 		for _, g := range groups {
 			for _, heat := range heats {
 				for _, p := range g.pairs {
-					if err := x.closer(ctx, g, heat, p); err != nil {
+					if err := x.closer(ctx, g, heat, p, turn); err != nil {
 						return err
 					}
 				}
@@ -160,12 +160,17 @@ func (x *bench) all(ctx context.Context) error {
 	return nil
 }
 
-// closer measures a pair at the size that tells most about where it crosses.
-func (x *bench) closer(ctx context.Context, g group, heat transmit.CacheState, p pair) error {
+// closer measures a pair at the size that tells most about where it crosses. Where two
+// ways cost about the same at any size, it matters less where that is, and it is done
+// more rarely.
+func (x *bench) closer(ctx context.Context, g group, heat transmit.CacheState, p pair, turn int) error {
 	if g.to == transmit.ToFile || !time.Now().Before(x.until) {
 		return nil // nobody chooses there by size
 	}
 	points := x.points(g, heat, p)
+	if turn%rarely != 0 && alike(points) {
+		return nil
+	}
 	size := nextSize(points, crossingOf(points))
 	if size == 0 {
 		return nil
@@ -202,9 +207,6 @@ func (x *bench) points(g group, heat transmit.CacheState, p pair) []point {
 	return out
 }
 
-// leastRounds is how many it takes for an interval.
-const leastRounds = 6
-
 // cell measures ways at one size, while there is time.
 func (x *bench) cell(ctx context.Context, g group, ways []transmit.Backend, heat transmit.CacheState, size int64, rounds int) error {
 	if err := ctx.Err(); err != nil {
@@ -227,7 +229,7 @@ func (x *bench) cell(ctx context.Context, g group, ways []transmit.Backend, heat
 			x.skip(g, b, err)
 			continue
 		}
-		n, err := x.pilot(ctx, w, size)
+		n, err := x.pilot(ctx, g, heat, w, size)
 		if err != nil {
 			if x.connectionBroke(err) {
 				return err
@@ -272,25 +274,49 @@ func (x *bench) skip(g group, b transmit.Backend, err error) {
 	x.skipped = append(x.skipped, Skipped{Backend: b, Reason: err.Error() + skippedIn(g)})
 }
 
-// pilot finds out how many sends take the time of a run, and warms up on the way.
-// What held one attempt up is no reason for short runs: waiting for the end would be
-// most of them.
-func (x *bench) pilot(ctx context.Context, w *mover, size int64) (int, error) {
-	const attempts = 3
+// pilot finds out how many sends take the time of a run, and warms up on the way. What
+// it found for the same way in another pass holds.
+func (x *bench) pilot(ctx context.Context, g group, heat transmit.CacheState, w *mover, size int64) (int, error) {
+	key := cellWay{g.source, g.to, heat, size, w.backend}
+	if n := x.movers.sends[key]; n > 0 {
+		_, _, err := x.movers.run(ctx, w, max(n/4, 1), size)
+		return n, err
+	}
+	n, err := x.fits(ctx, w, size)
+	if err == nil {
+		x.movers.sends[key] = n
+	}
+	return n, err
+}
+
+// fits does it. What held an attempt up is no reason for short runs: waiting for the end
+// would be most of them. So a number holds once two runs of it have taken about the time,
+// and a run that took much less makes it larger. In the laboratory, where only the CPU
+// takes time, that is CPU time: on a busy machine every attempt is held up.
+func (x *bench) fits(ctx context.Context, w *mover, size int64) (int, error) {
+	const enough, attempts = 2, 24
+	n, long := 1, 0
 	best := math.Inf(1) // time for a send
-	for n, long := 1, 0; long < attempts; {
+	for range attempts {
 		s, _, err := x.movers.run(ctx, w, n, size)
 		if err != nil {
 			return 0, err
 		}
-		best = min(best, float64(max(s.Elapsed, 1))/float64(n))
-		if float64(n)*best >= float64(x.pace.run)/4 || n >= mostSends {
-			long++
+		took := s.Elapsed
+		if x.track.sink != nil {
+			took = s.CPU
+		}
+		best = min(best, float64(max(took, 1))/float64(n))
+		want := int(min(max(float64(x.pace.run)/best, 1), mostSends))
+		if 2*n >= want {
+			if long++; long >= enough {
+				return want, nil
+			}
 			continue
 		}
-		n = min(4*n, mostSends)
+		n, long = min(want, 4*n), 0
 	}
-	return int(min(max(float64(x.pace.run)/best, 1), mostSends)), nil
+	return n, nil
 }
 
 // mostSends bounds the sends of one run.

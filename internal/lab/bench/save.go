@@ -13,10 +13,15 @@ import (
 
 // Calibration returns what is to be kept of a report, false if that is nothing.
 func (r *Report) Calibration(key transmit.CalibrationKey, now time.Time) (*transmit.CalibrationFile, bool) {
-	f := &transmit.CalibrationFile{Schema: transmit.CalibrationSchema, Path: r.Path, Measured: now.UTC().Format(time.RFC3339), Quick: r.Quick,
+	over := r.Path
+	if len(key.Devices) > 0 {
+		// Everyone may read it, and it is of use for all that goes there: it names no peer.
+		over = "device " + key.Devices[0].Device
+	}
+	f := &transmit.CalibrationFile{Schema: transmit.CalibrationSchema, Path: over, Measured: now.UTC().Format(time.RFC3339), Quick: r.Quick,
 		Key: key, Crossovers: []transmit.CalibrationCrossover{}, Disturbances: r.Disturbances}
 	for _, c := range r.Crossovers {
-		if c.Backend.Notifies() && c.To == transmit.TCP {
+		if c.To == transmit.TCP && transmit.Calibrates(c.Backend, c.Against) {
 			f.Crossovers = append(f.Crossovers, transmit.CalibrationCrossover{Backend: c.Backend, Cache: c.Cache, Bytes: c.Bytes, LowBytes: c.LowBytes, HighBytes: c.HighBytes})
 		}
 	}

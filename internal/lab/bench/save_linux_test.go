@@ -53,6 +53,29 @@ func leftovers(t *testing.T, dir string, want ...string) {
 	}
 }
 
+// A calibration can be read by everyone, and names the device, not who was sent to.
+func TestCalibrationNamesNoPeer(t *testing.T) {
+	r := concluded()
+	r.Path = "192.0.2.77:9000"
+	key := transmit.CalibrationKeyFor(nil)
+	key.Devices = []transmit.CalibrationDevice{{Device: "eth0", Features: []string{}}}
+	f, ok := r.Calibration(key, time.Now())
+	if !ok {
+		t.Fatal("there is nothing to keep")
+	}
+	name, err := Save(t.TempDir(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(data), "192.0.2.77") || !strings.Contains(string(data), `"path": "device eth0"`) {
+		t.Errorf("%s", data)
+	}
+}
+
 // What is saved is what is loaded.
 func TestSave(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "not", "there", "yet")
