@@ -33,23 +33,57 @@ observed. Where they disagree it says which of them is wrong.`,
 }
 
 func newLabListCmd(a *app) *cobra.Command {
-	return &cobra.Command{
+	o := &labOptions{}
+	cmd := &cobra.Command{
 		Use:   "list [SCENARIO..]",
 		Short: "The scenarios, and what is true on this kernel",
 		Long: `Lists the scenarios, and what is copied in each on the running kernel, and why.
-It changes nothing and needs no privilege.`,
+It changes nothing and needs no privilege.
+
+With -o json it prints the scenarios themselves, in the format of the files that
+--add takes:
+
+  {"schema": "zcprobe/scenarios/v1", "scenarios": [{
+    "id": "mine/sendfile",
+    "summary": "a bridge whose port has no scatter-gather",
+    "set_up": [
+      {"step": "bridge"},
+      {"step": "off", "device": "v0", "feature": "tx-scatter-gather"}
+    ],
+    "traffic": {"api": "sendfile", "protocol": "tcp",
+                "size_bytes": 65536, "count": 8},
+    "truths": [
+      {"copied": 1, "causes": ["no-scatter-gather"], "why": "skb_segment copies"}
+    ]
+  }]}
+
+The first step is a place: the namespaces and devices, and where the traffic goes.
+The others change it. A truth can have "since" and "before", kernels like "6.13";
+copied is the share of the payload, and causes are those of zcprobe explain.
+"unpredicted" and "unobserved" say in a sentence why a prediction or the tracer
+cannot know. The built-in ones show all steps and fields, and
+testdata/schema/scenarios.v1.json describes them.`,
 		ValidArgsFunction: completeScenario,
-		RunE: func(_ *cobra.Command, args []string) error {
-			all, err := scenarios(args)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			all, err := o.scenarios(cmd.Context(), args)
 			if err != nil {
 				return err
 			}
 			return a.listScenarios(all)
 		},
 	}
+	o.addFlag(cmd)
+	return cmd
 }
 
-type labOptions struct{ disturb, dryRun bool }
+type labOptions struct {
+	disturb, dryRun bool
+	add             []string // files
+}
+
+func (o *labOptions) addFlag(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&o.add, "add", nil, "add the scenarios of `FILE`, as lab list -o json prints them; can be repeated")
+}
 
 func newLabRunCmd(a *app) *cobra.Command {
 	o := &labOptions{}
@@ -66,21 +100,43 @@ loads BPF programs. None of it has a name outside of the process, and the kernel
 removes all of it with the process, however that ends. Nothing leaves the
 machine. What this machine lacks is tried, and skipped with the kernel's words.
 
+With --add it runs scenarios of your own, too: "zcprobe help lab list" shows how
+they are written. They are data, and make and change what the built-in ones could.
+
 It exits with 1 if something disagrees with the truth, and with 3 if nothing does
 but something is not known.`,
 		Example: `  zcprobe lab run
   zcprobe lab run no-sg veth/sendfile
-  zcprobe lab run -o json >lab.json`,
+  zcprobe lab run -o json >lab.json
+  zcprobe lab run --add mine.json mine/sendfile`,
 		ValidArgsFunction: completeScenario,
 		RunE:              func(cmd *cobra.Command, args []string) error { return runLab(cmd.Context(), a, o, args) },
 	}
+	o.addFlag(cmd)
 	cmd.Flags().BoolVar(&o.disturb, "disturb", false, "run what others on this machine could notice, too")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "only say what would be made, and what that needs")
 	return cmd
 }
 
-func scenarios(names []string) ([]scenario.Scenario, error) {
-	all, err := scenario.Select(scenario.Catalogue(), names)
+// scenarios are those of the names, built-in and of files.
+func (o *labOptions) scenarios(ctx context.Context, names []string) ([]scenario.Scenario, error) {
+	all := scenario.Catalogue()
+	for _, name := range o.add {
+		src, err := readSmallFile(ctx, name, scenario.MaxFile)
+		if err != nil {
+			return nil, as(kindFile, err)
+		}
+		more, err := scenario.Read(name, src)
+		if err == nil {
+			if all, err = scenario.Add(all, more); err != nil {
+				err = fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		if err != nil {
+			return nil, as(kindFile, err)
+		}
+	}
+	all, err := scenario.Select(all, names)
 	if errors.Is(err, scenario.ErrNoScenario) {
 		return nil, usagef("%w: zcprobe lab list lists them", err)
 	}
@@ -101,7 +157,7 @@ func (a *app) listScenarios(all []scenario.Scenario) error {
 }
 
 func runLab(ctx context.Context, a *app, o *labOptions, names []string) error {
-	all, err := scenarios(names)
+	all, err := o.scenarios(ctx, names)
 	if err != nil {
 		return err
 	}

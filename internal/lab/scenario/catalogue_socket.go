@@ -42,7 +42,10 @@ func socketScenarios() []Scenario {
 			func(s *Scenario) {
 				s.Traffic.Socket.Multipath = true
 				s.Unpredicted = "a path's report has no rows for MPTCP"
-				s.Unobserved = "the sockets of the subflows send, and no program has called them"
+				s.Unobserved, s.Blind = "the sockets of the subflows send, and no program has called them", []string{"fentry", "kprobe", "none"}
+				if s.Traffic.API == "msg_zerocopy" {
+					s.Unobserved, s.Blind = "what is refused is written instead, and the copy is the call's own", nil
+				}
 				switch s.Traffic.API {
 				case "write":
 					s.Truths = always(All, "mptcp_sendmsg copies into pages of its own", "api-copy")
@@ -76,7 +79,10 @@ func stamped(wire []Step, asked string) []Scenario {
 			s.Traffic.Socket = f.socket
 			if f.copied {
 				s.Unpredicted = asked
-				s.Unobserved, s.Blind = "the tier of tracepoints follows packets and not the clones that are made for timestamps; its advice names them", []string{"tracepoint", "none"}
+				s.Unobserved, s.Blind = "what becomes of packets is not followed without BPF", []string{"none"}
+				if s.Traffic.API == "io_uring_send_zc" {
+					s.Unobserved, s.Blind = "the tier of tracepoints sees the clones made for timestamps in the notices of MSG_ZEROCOPY alone, and calls this unknown", []string{"tracepoint", "none"}
+				}
 			}
 		})...)
 	}

@@ -36,7 +36,7 @@ func sourceScenarios() []Scenario {
 			"the device writes to pages of the kernel's (copy_splice_read), and the processor copies nothing")),
 			func(s *Scenario) {
 				s.Unpredicted = cacheless
-				s.Unobserved = "pages that were read past the page cache look the same whether the processor or a device has written to them, and are counted as copied"
+				s.Unobserved = "pages that were read past the page cache look the same whether the processor or a device has written to them: it is told as unknown"
 			}),
 		with(family{"huge", "memory in huge pages of the reserve", []Step{Wire{}, HugePages{1}}, []string{"msg_zerocopy", "io_uring_send_zc"},
 			always(None, "the packets refer to the huge page, of which one fragment holds all (zerocopy_fill_skb_from_iter)")}.scenarios(),

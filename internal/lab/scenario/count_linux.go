@@ -8,8 +8,10 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
 
 	"github.com/zcprobe/zcprobe/internal/lab"
+	"github.com/zcprobe/zcprobe/internal/sys"
 )
 
 // sinkCount is what the programs of a sink count.
@@ -52,38 +54,53 @@ func (t *tally) arrived(protocol string, from netip.AddrPort) uint64 {
 // A reader is a program that reads what comes to a port.
 type reader struct {
 	tally
-	tcp  net.Listener
-	udp  net.PacketConn
+	tcp  []net.Listener
+	udp  []net.PacketConn
 	work sync.WaitGroup
 
 	open map[net.Conn]bool // with tally.mu
 }
 
 // read makes the peer of a place one that reads.
-func (p *place) read(at *room, addr netip.Addr) error {
+func (p *place) read(at *room, e end) error {
 	r := &reader{open: map[net.Conn]bool{}}
-	where := netip.AddrPortFrom(addr, discard).String()
-	err := at.Do(func() (err error) {
-		var plain net.ListenConfig
-		plain.SetMultipathTCP(p.multipath)
-		if r.tcp, err = plain.Listen(context.Background(), "tcp4", where); err == nil {
-			r.udp, err = net.ListenPacket("udp4", where)
+	p.later(r.close)
+	p.to, p.count = e.addrs(), r
+	return at.Do(func() error {
+		if err := r.listen(p.to.v4, p.multipath); err != nil {
+			return err
+		}
+		err := r.listen(p.to.v6, p.multipath)
+		if errors.Is(err, syscall.EADDRNOTAVAIL) || sys.Unsupported(err) {
+			p.to.v6, err = netip.Addr{}, nil // no IPv6
 		}
 		return err
 	})
-	p.later(r.close)
+}
+
+// listen reads what comes to an address of the thread's namespace.
+func (r *reader) listen(addr netip.Addr, multipath bool) error {
+	where := netip.AddrPortFrom(addr, discard).String()
+	var plain net.ListenConfig
+	plain.SetMultipathTCP(multipath)
+	l, err := plain.Listen(context.Background(), "tcp", where)
 	if err != nil {
 		return err
 	}
-	r.work.Go(r.accept)
-	r.work.Go(r.datagrams)
-	p.to, p.count = addr, r
+	r.tcp = append(r.tcp, l)
+	c, err := net.ListenPacket("udp", where)
+	if err != nil {
+		return err
+	}
+	r.udp = append(r.udp, c)
+	r.work.Go(func() { r.accept(l) })
+	r.work.Go(func() { r.datagrams(c) })
 	return nil
 }
 
-func (r *reader) accept() {
+func (r *reader) accept(l net.Listener) {
 	for {
-		c, err := r.tcp.Accept()
+		c, err := l.Accept()
 		if err != nil {
 			return // closed
 		}
@@ -110,10 +127,10 @@ func (r *reader) stream(c net.Conn) {
 	_ = c.Close() // all of it was read
 }
 
-func (r *reader) datagrams() {
+func (r *reader) datagrams(c net.PacketConn) {
 	b := make([]byte, 64<<10)
 	for {
-		n, from, err := r.udp.ReadFrom(b)
+		n, from, err := c.ReadFrom(b)
 		if err != nil {
 			return // closed
 		}
@@ -123,11 +140,11 @@ func (r *reader) datagrams() {
 
 func (r *reader) close() error {
 	var errs []error
-	if r.tcp != nil {
-		errs = append(errs, r.tcp.Close())
+	for _, l := range r.tcp {
+		errs = append(errs, l.Close())
 	}
-	if r.udp != nil {
-		errs = append(errs, r.udp.Close())
+	for _, c := range r.udp {
+		errs = append(errs, c.Close())
 	}
 	r.mu.Lock()
 	for c := range r.open {
@@ -171,18 +188,22 @@ func countTun(f *os.File) *tunCount {
 	return c
 }
 
-// packet counts the payload of a UDP datagram over IPv4; RFC 791, RFC 768.
+// packet counts the payload of a UDP datagram; RFC 791, RFC 8200, RFC 768.
 func (c *tunCount) packet(b []byte) {
-	const udp, header = 17, 8
-	if len(b) < 20 || b[0]>>4 != 4 || b[9] != udp {
+	const udp, header, v6 = 17, 8, 40
+	var from netip.Addr
+	ip := 0
+	switch {
+	case len(b) >= 20 && b[0]>>4 == 4 && b[9] == udp:
+		ip, from = int(b[0]&15)*4, netip.AddrFrom4([4]byte(b[12:16]))
+	case len(b) >= v6 && b[0]>>4 == 6 && b[6] == udp:
+		ip, from = v6, netip.AddrFrom16([16]byte(b[8:24]))
+	default:
 		return
 	}
-	ip := int(b[0]&15) * 4
-	if len(b) < ip+header {
-		return
+	if len(b) >= ip+header {
+		c.add("udp", netip.AddrPortFrom(from, binary.BigEndian.Uint16(b[ip:])), len(b)-ip-header)
 	}
-	from := netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[12:16])), binary.BigEndian.Uint16(b[ip:]))
-	c.add("udp", from, len(b)-ip-header)
 }
 
 func (c *tunCount) close() error {

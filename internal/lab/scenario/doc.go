@@ -17,6 +17,11 @@
 //		}},
 //	}
 //
+// [Read] reads the same from files, which [List] prints: strictly, within bounds, and
+// with errors that name the scenario and the field. The files of others can ask for
+// nothing that the catalogue could not, and outside of the lab's namespaces change
+// nothing without [Options].Disturb.
+//
 // The first step of a set-up is a place ([Wire], [Loopback], [Veth] and so on): it
 // makes the network namespaces, and says where the traffic goes. The steps after
 // it change the place. Scenarios with the same set-up share it, so they stand next
@@ -35,6 +40,10 @@
 // can be sent twice; causes are compared as sets of ids. Where three agree, the
 // fourth is wrong, and the finding names its layer. A completion that is known to
 // say less than the truth is explained, and no failure.
+//
+// Where neither a prediction nor the tracer can know, another witness must: completions,
+// what the peer of a unix socket got after its source was changed, or whose the blocks
+// of a copied file are. A scenario of which nobody says anything is skipped.
 //
 // # Kernels
 //

@@ -36,6 +36,19 @@ func (w *Witness) near(a, b uint64) bool {
 	return max(a, b)-min(a, b) <= w.Sent/slack+w.ResentBytes
 }
 
+// true reports whether so much is copied as is known to be.
+func (j *judge) true(n uint64) bool {
+	return n >= j.expected && n <= j.most || j.near(n, j.expected) || j.near(n, j.most)
+}
+
+// known says how much is copied.
+func (j *judge) known() string {
+	if j.most > j.expected {
+		return fmt.Sprintf("%d to %d", j.expected, j.most)
+	}
+	return fmt.Sprint(j.expected)
+}
+
 // Judge compares what was seen with the truth. It reads nothing but its arguments.
 func Judge(s *Scenario, t Truth, w Witness) Result {
 	expected := t.bytes(w.Sent)
@@ -45,10 +58,10 @@ func Judge(s *Scenario, t Truth, w Witness) Result {
 		Expected:  Column{CopiedBytes: &expected, Causes: named(t.Causes), Detail: t.Why, Refused: t.Refused},
 		Predicted: w.Predicted, Reported: w.Reported, Observed: w.Observed, Findings: []Finding{},
 	}
-	j := judge{Witness: &w, expected: expected, causes: r.Expected.Causes, result: &r}
+	j := judge{Witness: &w, expected: expected, most: t.most(w.Sent), causes: r.Expected.Causes, result: &r}
 	j.place(s)
-	if k := j.Kept; k != nil && !j.near(*k, j.expected) {
-		j.find(LayerTruth, Wrong, "The peer got %d bytes as they were before their source was changed, and %d are copied.", *k, j.expected)
+	if k := j.Kept; k != nil && !j.true(*k) {
+		j.find(LayerTruth, Wrong, "The peer got %d bytes as they were before their source was changed, and %s are copied.", *k, j.known())
 	}
 	j.predicted(s)
 	j.observed(s)
@@ -70,7 +83,8 @@ func (j *judge) unheard(s *Scenario) bool {
 
 type judge struct {
 	*Witness
-	expected uint64
+	expected uint64 // bytes that are copied
+	most     uint64
 	causes   []string
 	result   *Result
 }
@@ -104,8 +118,8 @@ func copies(ids []string) []string {
 
 func (j *judge) compare(c Column, causes []string) string {
 	var parts []string
-	if c.CopiedBytes != nil && !j.near(*c.CopiedBytes, j.expected) {
-		parts = append(parts, fmt.Sprintf("%d bytes copied, and %d are", *c.CopiedBytes, j.expected))
+	if c.CopiedBytes != nil && !j.true(*c.CopiedBytes) {
+		parts = append(parts, fmt.Sprintf("%d bytes copied, and %s are", *c.CopiedBytes, j.known()))
 	}
 	if !slices.Equal(c.Causes, causes) {
 		parts = append(parts, fmt.Sprintf("the causes %s, and they are %s", list(c.Causes), list(causes)))
@@ -169,29 +183,39 @@ func (j *judge) reported() {
 	if got, want := j.Reported.Refused, j.result.Expected.Refused; want != "" && got != want {
 		j.find(LayerTransmit, Wrong, "The sender was refused for: %s; it is for: %s.", none(got), none(want))
 	}
-	if c == nil || j.near(*c, j.expected) {
+	if c == nil || j.true(*c) {
 		return
 	}
 	if *c < j.expected {
 		for _, id := range j.causes {
 			if why := quiet()[id]; why != "" {
-				j.find(LayerTransmit, Explained, "Completions say that %d bytes were copied, and %d were: %s.", *c, j.expected, why)
+				j.find(LayerTransmit, Explained, "Completions say that %d bytes were copied, and %s were: %s.", *c, j.known(), why)
 				return
 			}
 		}
 	}
-	j.find(LayerTransmit, Wrong, "Completions say that %d bytes were copied, and %d were.", *c, j.expected)
+	j.find(LayerTransmit, Wrong, "Completions say that %d bytes were copied, and %s were.", *c, j.known())
 }
 
-// majority turns the blame where prediction and observation agree with each other
-// and not with the truth.
+// majority turns the blame where two others agree with each other and not with the
+// truth.
 func (j *judge) majority(s *Scenario) {
-	p, o := j.Predicted, j.Observed
-	if s.Unpredicted != "" || s.blind(j.Tier) || p.CopiedBytes == nil || o.CopiedBytes == nil ||
-		j.differs(p) == "" || j.differs(o) == "" || !j.near(*p.CopiedBytes, *o.CopiedBytes) || !slices.Equal(p.Causes, o.Causes) {
+	p, o, r := j.Predicted, j.Observed, j.Reported.CopiedBytes
+	predicted := s.Unpredicted == "" && p.CopiedBytes != nil && j.differs(p) != ""
+	observed := !s.blind(j.Tier) && o.CopiedBytes != nil && j.differs(o) != ""
+	agree := ""
+	switch {
+	case predicted && observed && j.near(*p.CopiedBytes, *o.CopiedBytes) && slices.Equal(p.Causes, o.Causes):
+		agree = "Prediction and observation"
+	case s.Unpredicted != "" && observed && r != nil && !j.true(*r) && j.near(*r, *o.CopiedBytes):
+		agree = "Completions and observation"
+	case s.blind(j.Tier) && predicted && r != nil && !j.true(*r) && j.near(*r, *p.CopiedBytes):
+		agree = "Completions and prediction"
+	default:
 		return
 	}
-	j.find(LayerTruth, Wrong, "Prediction and observation agree with each other: look at the truth of this scenario first.")
+	j.result.Findings = slices.Insert(j.result.Findings, 0, Finding{Layer: LayerTruth, Kind: Wrong,
+		Text: agree + " agree with each other: look at the truth of this scenario first."})
 }
 
 // status is the word for findings.

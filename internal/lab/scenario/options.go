@@ -52,13 +52,36 @@ func Select(all []Scenario, names []string) ([]Scenario, error) {
 
 // Catalogue returns all scenarios. Scenarios of one set-up stand next to each other.
 func Catalogue() []Scenario {
-	return slices.Concat(pathScenarios(), tapScenarios(), deviceScenarios(), datagramScenarios(), socketScenarios(), limitScenarios(), sourceScenarios(), unixScenarios())
+	all := slices.Concat(pathScenarios(), tapScenarios(), deviceScenarios(), datagramScenarios(), socketScenarios(), limitScenarios(), sourceScenarios(), unixScenarios(), newerScenarios(), mixedScenarios(), fileScenarios())
+	for i := range all {
+		all[i].Truths = slices.Clone(all[i].Truths) // families share them
+		for k := range all[i].Truths {
+			all[i].Truths[k].Causes = named(all[i].Truths[k].Causes)
+		}
+	}
+	return all
 }
 
-// ListSchema names the format of a Listing.
-const ListSchema = "zcprobe/lab-list/v1"
+// Add adds scenarios to others. They follow those of the same set-up, and may have no
+// id that is there.
+func Add(all, more []Scenario) ([]Scenario, error) {
+	out := slices.Clone(all)
+	for _, s := range more {
+		if slices.ContainsFunc(out, func(o Scenario) bool { return o.ID == s.ID }) {
+			return nil, fmt.Errorf("there is a scenario %s already", s.ID)
+		}
+		at := len(out)
+		for i := range out {
+			if slices.Equal(out[i].SetUp, s.SetUp) {
+				at = i + 1
+			}
+		}
+		out = slices.Insert(out, at, s)
+	}
+	return out, nil
+}
 
-// A Listing is scenarios as they are listed.
+// A Listing is scenarios as they are listed, which [Read] reads.
 type Listing struct {
 	Schema string `json:"schema"`
 	Kernel string `json:"kernel"` // release; "" where there is no Linux
@@ -67,13 +90,12 @@ type Listing struct {
 	Scenarios []Sketch `json:"scenarios"`
 }
 
-// A Sketch is a scenario as it is listed.
+// A Sketch is a scenario as it is listed, with what follows from it.
 type Sketch struct {
-	ID      string `json:"id"`
-	Summary string `json:"summary"`
-	Traffic string `json:"traffic"`
-	// SetUp is all that is made and changed, in namespaces of the process's own.
-	SetUp []string `json:"set_up"`
+	Scenario
+	// Makes is all that is made and changed, in namespaces of the process's own.
+	Makes []string `json:"makes"`
+	Sends string   `json:"sends"` // the traffic
 	// Expected is the truth of the running kernel; nil where none is known.
 	Expected *Column `json:"expected,omitzero"`
 }
@@ -82,10 +104,10 @@ type Sketch struct {
 func List(all []Scenario) *Listing { return listFor(all, kernel()) }
 
 func listFor(all []Scenario, kernel string) *Listing {
-	l := &Listing{Schema: ListSchema, Kernel: kernel, Needs: needs, Scenarios: []Sketch{}}
+	l := &Listing{Schema: FileSchema, Kernel: kernel, Needs: needs, Scenarios: []Sketch{}}
 	for i := range all {
 		s := &all[i]
-		k := Sketch{ID: s.ID, Summary: s.Summary, Traffic: s.Traffic.String(), SetUp: describe(s.SetUp)}
+		k := Sketch{Scenario: *s, Makes: describe(s.SetUp), Sends: s.Traffic.String()}
 		if t, err := s.truth(kernel); err == nil {
 			k.Expected = &Column{CopiedBytes: new(t.bytes(s.Traffic.Bytes())), Causes: named(t.Causes), Detail: t.Why}
 		}
@@ -101,7 +123,7 @@ const needs = "the lab makes network namespaces and devices and loads BPF progra
 func groups(all []Scenario) [][]Scenario {
 	var out [][]Scenario
 	for _, s := range all {
-		if n := len(out); n > 0 && slices.EqualFunc(out[n-1][0].SetUp, s.SetUp, func(a, b Step) bool { return a == b }) {
+		if n := len(out); n > 0 && slices.Equal(out[n-1][0].SetUp, s.SetUp) {
 			out[n-1] = append(out[n-1], s)
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/zcprobe/zcprobe/internal/lab"
 	"github.com/zcprobe/zcprobe/internal/sys"
+	"github.com/zcprobe/zcprobe/probe"
 )
 
 // discard is the port that peers read.
@@ -20,6 +21,7 @@ const loopback = 1
 type room struct {
 	lab.Namespace
 	leave func()
+	own   []netip.Addr // of IPv6, that it takes packets for
 }
 
 func newRoom() (*room, error) {
@@ -63,15 +65,33 @@ func netlinkIn(d door, fn func(*sys.Netlink) error) error {
 // A place is where scenarios with the same set-up run.
 type place struct {
 	doors map[Where]door
-	to    netip.Addr
+	to    target
 	sink  *lab.Sink
 	count counter // nil: nobody counts what arrives
 
+	facts map[netip.Addr]*probe.Facts // by where traffic goes
+
 	unix      bool    // a pair of unix sockets, and no address
+	files     bool    // files are copied, and there is no address
 	multipath bool    // the reader listens for MPTCP
 	memlock   *uint64 // the senders' limit, in bytes; nil: they have none
 
 	undo []func() error // the last first
+}
+
+// A target is where a place's traffic goes, by either family of addresses. v6 is the
+// zero Addr where there is none.
+type target struct{ v4, v6 netip.Addr }
+
+// of returns the address that traffic goes to.
+func (t target) of(traffic Traffic) (netip.Addr, error) {
+	if !traffic.IPv6 {
+		return t.v4, nil
+	}
+	if !t.v6.IsValid() {
+		return t.v6, fmt.Errorf("the place has no IPv6: %w", errors.ErrUnsupported)
+	}
+	return t.v6, nil
 }
 
 // A counter is a peer that counts payload by the port of the sender.
@@ -81,7 +101,7 @@ type counter interface {
 
 // open makes the place of a set-up. What was made before an error is undone.
 func open(ctx context.Context, steps []Step) (*place, error) {
-	p := &place{doors: map[Where]door{}}
+	p := &place{doors: map[Where]door{}, facts: map[netip.Addr]*probe.Facts{}}
 	for _, s := range steps {
 		err := context.Cause(ctx)
 		if err == nil {

@@ -18,8 +18,9 @@ func asNIC(f *probe.Facts, device string) {
 	}
 }
 
-// predicted is what a path's report says of traffic.
-func predicted(r *probe.PathReport, t Traffic) (c Column, passesUnknown bool) {
+// Predicted is what a path's report says of traffic, and whether it leaves open how
+// often the payload is summed.
+func Predicted(r *probe.PathReport, t Traffic) (c Column, passesUnknown bool) {
 	if r.Error != "" {
 		return Column{Causes: []string{}, Detail: r.Error}, true
 	}
@@ -57,14 +58,14 @@ func rowOf(rows []probe.APIReport, t Traffic, mtu int) (best probe.APIReport, ok
 	// The rows of datagrams are one of the MTU, one of a byte more, and one of
 	// segments; all that is larger than the MTU is like the second.
 	size := uint64(t.Size)
-	if whole := datagram(mtu); t.Protocol == "udp" && t.Segment == 0 {
+	if whole := datagram(t, mtu); t.Protocol == "udp" && t.Segment == 0 {
 		size = min(size, whole+1)
 	}
 	for _, r := range rows {
 		if r.API != t.called() || r.Protocol != t.Protocol || r.Source != source {
 			continue
 		}
-		if segments := r.Protocol == "udp" && r.SizeBytes > datagram(mtu)+1; segments != (t.Segment > 0) {
+		if segments := r.Protocol == "udp" && r.SizeBytes > datagram(t, mtu)+1; segments != (t.Segment > 0) {
 			continue
 		}
 		if !ok || near(r.SizeBytes, size) < near(best.SizeBytes, size) || near(r.SizeBytes, size) == near(best.SizeBytes, size) && r.SizeBytes < best.SizeBytes {
@@ -76,8 +77,14 @@ func rowOf(rows []probe.APIReport, t Traffic, mtu int) (best probe.APIReport, ok
 
 func near(a, b uint64) uint64 { return max(a, b) - min(a, b) }
 
-// datagram is the payload of the largest datagram of IPv4 that is one packet.
-func datagram(mtu int) uint64 { return uint64(max(mtu-28, 0)) }
+// datagram is the payload of the largest datagram that is one packet.
+func datagram(t Traffic, mtu int) uint64 {
+	headers := 20 + 8
+	if t.IPv6 {
+		headers = 40 + 8
+	}
+	return uint64(max(mtu-headers, 0))
+}
 
 // anyTap reports whether a set-up has a packet socket on any device.
 func anyTap(steps []Step) bool {

@@ -9,15 +9,19 @@ import (
 // predict is what package probe says of traffic, as its facts of the place are. What
 // a limit makes fail is sent by writing.
 func (p *place) predict(f *probe.Facts, t Traffic) (c Column, passesUnknown bool) {
-	if p.unix {
+	if p.unix || p.files {
 		return Column{Causes: []string{}}, false
 	}
-	o := probe.Options{To: p.to.String()}
+	to, err := p.to.of(t)
+	if err != nil {
+		return Column{Causes: []string{}, Detail: err.Error()}, false
+	}
+	o := probe.Options{To: to.String()}
 	refused := p.limits(f, o, t)
 	if refused != "" {
 		t.API = "write"
 	}
-	c, passesUnknown = predicted(probe.JudgePath(f, o), t)
+	c, passesUnknown = Predicted(probe.JudgePath(f, o), t)
 	c.Refused = refused
 	return c, passesUnknown
 }

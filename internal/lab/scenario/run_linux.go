@@ -132,7 +132,6 @@ func (r *runner) group(ctx context.Context, g []Scenario) ([]Result, error) {
 		status, why := lacking(err)
 		return r.none(g, status, why), nil
 	}
-	facts, err := p.look(ctx)
 	var results []Result
 	for i := range g {
 		if err != nil {
@@ -141,7 +140,11 @@ func (r *runner) group(ctx context.Context, g []Scenario) ([]Result, error) {
 		r.tell(g[i].ID)
 		r.did++
 		var one Result
-		if one, err = r.decide(ctx, p, &g[i], facts); err == nil {
+		var facts *probe.Facts
+		if facts, err = p.look(ctx, g[i].Traffic); err == nil {
+			one, err = r.decide(ctx, p, &g[i], facts)
+		}
+		if err == nil {
 			one.DurationNS = time.Since(began).Nanoseconds()
 			began = time.Now()
 			results = append(results, one)
@@ -206,19 +209,29 @@ func unrun(s *Scenario, kernel string, status probe.CheckStatus, why string) Res
 	return out
 }
 
-// look collects what package probe sees from the sender's namespace.
-func (p *place) look(ctx context.Context) (facts *probe.Facts, err error) {
-	if p.unix {
+// look collects what package probe sees from the sender's namespace, once for each
+// address that traffic of the place goes to.
+func (p *place) look(ctx context.Context, t Traffic) (*probe.Facts, error) {
+	to, err := p.to.of(t)
+	if p.unix || p.files || err != nil {
 		return &probe.Facts{}, nil
 	}
+	if f := p.facts[to]; f != nil {
+		return f, nil
+	}
+	var facts *probe.Facts
 	err = p.doors[AtSender].Do(func() (err error) {
-		facts, err = probe.Collect(ctx, probe.Options{To: p.to.String()})
+		facts, err = probe.Collect(ctx, probe.Options{To: to.String()})
 		return err
 	})
-	if err == nil && p.sink != nil {
+	if err != nil {
+		return nil, err
+	}
+	if p.sink != nil {
 		asNIC(facts, lab.Device)
 	}
-	return facts, err
+	p.facts[to] = facts
+	return facts, nil
 }
 
 // mostAttempts bounds how often a scenario is run: on a busy machine the tracer may

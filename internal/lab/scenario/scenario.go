@@ -6,58 +6,57 @@ import (
 	"strings"
 )
 
-// A Scenario is a transfer of which the truth is known.
+// A Scenario is a transfer of which the truth is known. Its fields are those of the
+// files that [Read] reads; what has no omitzero must be there.
 type Scenario struct {
 	// ID is the set-up and the API, "no-sg/sendfile".
-	ID string
+	ID string `json:"id"`
 	// Summary is the set-up in a few words.
-	Summary string
-	SetUp   []Step
-	Traffic Traffic
+	Summary string  `json:"summary"`
+	SetUp   Steps   `json:"set_up"`
+	Traffic Traffic `json:"traffic"`
 	// Truths have ranges of kernels that do not overlap. A kernel in none of them
 	// skips the scenario.
-	Truths []Truth
+	Truths []Truth `json:"truths"`
 
 	// Unpredicted says why package probe cannot foresee what happens here, in a
 	// sentence; "" where it must.
-	Unpredicted string
+	Unpredicted string `json:"unpredicted,omitzero"`
 	// Unobserved says why package ebpf cannot see what happens here, in a sentence;
 	// "" where it must.
-	Unobserved string
+	Unobserved string `json:"unobserved,omitzero"`
 	// Blind are the tiers of package ebpf that Unobserved is about; nil: all of them.
-	Blind []string
+	Blind []string `json:"blind_tiers,omitzero"`
 }
-
-// A Step is one part of a set-up: a place, or a change of it. It is comparable
-// with ==, and its String says what it does to the machine.
-type Step interface{ fmt.Stringer }
 
 // Traffic is what is sent.
 type Traffic struct {
 	// API is a word of the output format: "write", "writev", "sendfile", "splice",
-	// "vmsplice", "msg_zerocopy", "io_uring_send", "io_uring_send_zc"; or of package
-	// transmit, "mmap_zerocopy".
-	API      string
-	Protocol string // "tcp" or "udp"
+	// "vmsplice", "msg_zerocopy", "io_uring_send", "io_uring_send_zc", "copy_file_range";
+	// or of package transmit, "mmap_zerocopy", "read_write".
+	API      string `json:"api"`
+	Protocol string `json:"protocol"` // "tcp", "udp", "unix" or "file"
+	// IPv6 sends to the IPv6 address of the place.
+	IPv6 bool `json:"ipv6,omitzero"`
 	// Source is where the payload lies; "" is memory, or for sendfile, splice and
 	// mmap_zerocopy a memfd.
-	Source Source
-	Size   int // bytes of one send
-	Count  int // sends
+	Source Source `json:"source,omitzero"`
+	Size   int    `json:"size_bytes"` // of one send
+	Count  int    `json:"count"`      // sends
 
-	Segment int // UDP_SEGMENT: bytes of one datagram of a send; 0: each send is one
-	Cork    int // UDP_CORK: sends that make one datagram; 0: none
+	Segment int `json:"segment_bytes,omitzero"` // UDP_SEGMENT: of one datagram of a send; 0: each send is one
+	Cork    int `json:"cork_sends,omitzero"`    // UDP_CORK: sends that make one datagram; 0: none
 
 	// Parts is how many pieces of memory make one send; 0 is one.
-	Parts int
+	Parts int `json:"parts,omitzero"`
 	// Registered memory is known to the ring before it is sent.
-	Registered bool
+	Registered bool `json:"registered,omitzero"`
 	// Socket says how the socket differs from one as it is made.
-	Socket Socket
+	Socket Socket `json:"socket,omitzero"`
 
 	// Raw makes msg_zerocopy, sendfile, splice and vmsplice by system calls of the lab's own. Package
 	// transmit does not do what the kernel is known to do wrongly, or in vain.
-	Raw bool
+	Raw bool `json:"raw,omitzero"`
 }
 
 // Bytes is how much is sent.
@@ -66,6 +65,9 @@ func (t Traffic) Bytes() uint64 { return uint64(t.Size) * uint64(t.Count) }
 // String says what is sent.
 func (t Traffic) String() string {
 	s := fmt.Sprintf("%d times %d bytes by %s over %s", t.Count, t.Size, t.API, strings.ToUpper(t.Protocol))
+	if t.IPv6 {
+		s += " and IPv6"
+	}
 	switch {
 	case t.Segment > 0:
 		s += fmt.Sprintf(" in datagrams of %d", t.Segment)
@@ -73,7 +75,7 @@ func (t Traffic) String() string {
 		s += fmt.Sprintf(", %d of them a datagram", t.Cork)
 	}
 	if t.Source != "" {
-		s += " from " + string(t.Source)
+		s += " from " + t.Source.String()
 	}
 	return s + t.Socket.String()
 }
@@ -82,22 +84,31 @@ func (t Traffic) String() string {
 type Truth struct {
 	// Since and Before bound the range, "6.13": the first kernel of it, and the first
 	// after it. "" is no bound.
-	Since, Before string
+	Since  string `json:"since,omitzero"`
+	Before string `json:"before,omitzero"`
 
 	// Copied is the share of the payload that the CPU copies on this machine, the
 	// receiver's recv not counted.
-	Copied float64
+	Copied float64 `json:"copied"`
+	// Most is a share that is larger, where how much is copied differs between builds of
+	// a kernel: it is from Copied to Most. 0: it is Copied.
+	Most float64 `json:"copied_at_most,omitzero"`
 	// Causes are the ids of all causes of kind copy or pass, sorted.
-	Causes []string
+	Causes []string `json:"causes"`
 	// Refused is the id of what makes the kernel refuse the API, so that the sender
 	// goes on by writing; "" where it takes it.
-	Refused string
+	Refused string `json:"refused,omitzero"`
 	// Why says how this is known, in a sentence.
-	Why string
+	Why string `json:"why"`
 }
 
-// bytes is how much of what was sent is copied.
-func (t Truth) bytes(sent uint64) uint64 { return uint64(math.Round(t.Copied * float64(sent))) }
+// bytes is how much of what was sent is copied, at least.
+func (t Truth) bytes(sent uint64) uint64 { return share(t.Copied, sent) }
+
+// most is how much of what was sent is copied, at most.
+func (t Truth) most(sent uint64) uint64 { return share(max(t.Copied, t.Most), sent) }
+
+func share(of float64, sent uint64) uint64 { return uint64(math.Round(of * float64(sent))) }
 
 // Shares of the payload.
 const (

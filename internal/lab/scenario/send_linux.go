@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -42,14 +41,20 @@ func (p *place) send(ctx context.Context, t Traffic, ring *transmit.Ring) (tr tr
 	// All calls are made in the sender's namespace: what the kernel is asked about
 	// the peer depends on where the thread is.
 	err = p.doors[AtSender].Do(func() (err error) {
+		if p.files {
+			return tr.copyFiles(ctx, t)
+		}
 		if p.unix {
 			closing, err = tr.exchange(ctx, p, t, ring)
 			return err
 		}
+		to, err := p.to.of(t)
+		if err != nil {
+			return err
+		}
 		var d net.Dialer
 		d.SetMultipathTCP(t.Socket.Multipath)
-		c, err = d.DialContext(ctx, t.Protocol+"4", net.JoinHostPort(p.to.String(), strconv.Itoa(discard)))
-		if err != nil {
+		if c, err = d.DialContext(ctx, t.Protocol, netip.AddrPortFrom(to, discard).String()); err != nil {
 			return err
 		}
 		closing = c.Close

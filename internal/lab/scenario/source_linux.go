@@ -108,9 +108,6 @@ func (s *source) register(ctx context.Context, t Traffic, ring *transmit.Ring) e
 	return ring.Register(s.buffer)
 }
 
-// hugePage is the size of the pages that are asked for.
-const hugePage = 2 << 20
-
 func (s *source) huge(t Traffic) error {
 	m, err := sys.Map(nil, -1, 0, hugePage, sys.ProtRead|sys.ProtWrite, sys.MapPrivate|sys.MapAnonymous|sys.MapHugetlb|sys.MapHuge2MB)
 	if errors.Is(err, syscall.ENOMEM) {

@@ -79,9 +79,9 @@ func (w Where) String() string {
 
 // Off switches a feature of a device off, by the name that the kernel has for it.
 type Off struct {
-	At      Where
-	Device  string
-	Feature string
+	At      Where  `json:"at,omitzero"`
+	Device  string `json:"device"`
+	Feature string `json:"feature"`
 }
 
 func (o Off) String() string {
@@ -90,10 +90,10 @@ func (o Off) String() string {
 
 // Tap opens a packet socket.
 type Tap struct {
-	At             Where
-	Device         string // "": any, which on kernels to 6.12 is any of all namespaces
-	Protocol       uint16 // 0 is all, ETH_P_ALL
-	IgnoreOutgoing bool
+	At             Where  `json:"at,omitzero"`
+	Device         string `json:"device,omitzero"`   // "": any, which on kernels to 6.12 is any of all namespaces
+	Protocol       uint16 `json:"protocol,omitzero"` // 0 is all, ETH_P_ALL
+	IgnoreOutgoing bool   `json:"ignore_outgoing,omitzero"`
 }
 
 func (t Tap) String() string {
@@ -112,9 +112,9 @@ func (t Tap) String() string {
 
 // XDP attaches a program that lets everything pass to what a device receives.
 type XDP struct {
-	At      Where
-	Device  string
-	Generic bool // not by the driver
+	At      Where  `json:"at,omitzero"`
+	Device  string `json:"device"`
+	Generic bool   `json:"generic,omitzero"` // not by the driver
 }
 
 func (x XDP) String() string {
@@ -127,8 +127,8 @@ func (x XDP) String() string {
 
 // Netem delays what a device of the sender's sends.
 type Netem struct {
-	Device string
-	Delay  time.Duration
+	Device string        `json:"device"`
+	Delay  time.Duration `json:"delay_ns"`
 }
 
 func (n Netem) String() string {
@@ -138,10 +138,13 @@ func (n Netem) String() string {
 // TokenBucket limits what a device of the sender's sends. What is larger than Burst
 // is cut into packets before (tbf_segment).
 type TokenBucket struct {
-	Device string
-	Rate   uint64 // bytes a second
-	Burst  uint32 // bytes
+	Device string `json:"device"`
+	Rate   uint64 `json:"rate_bytes_per_s"`
+	Burst  uint32 `json:"burst_bytes"`
 }
+
+// mostWaiting is how many bytes wait in a token bucket.
+const mostWaiting = 4 << 20
 
 func (t TokenBucket) String() string {
 	return fmt.Sprintf("limit what %s sends to %d bytes a second, %d at once (tbf)", t.Device, t.Rate, t.Burst)
@@ -149,9 +152,9 @@ func (t TokenBucket) String() string {
 
 // Sysctl sets a sysctl of a namespace, "net.ipv4.tcp_mtu_probing".
 type Sysctl struct {
-	At    Where
-	Name  string
-	Value string
+	At    Where  `json:"at,omitzero"`
+	Name  string `json:"name"`
+	Value string `json:"value"`
 }
 
 func (s Sysctl) String() string { return fmt.Sprintf("set %s=%s at the %s", s.Name, s.Value, s.At) }

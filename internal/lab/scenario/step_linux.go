@@ -97,9 +97,6 @@ func (q Netem) do(p *place) error {
 	return p.qdisc(q.Device, func(n *sys.Netlink, index int) error { return sys.AddNetem(n, index, q.Delay, mostDelayed) })
 }
 
-// mostWaiting is how many bytes wait in a token bucket.
-const mostWaiting = 4 << 20
-
 func (q TokenBucket) do(p *place) error {
 	return p.qdisc(q.Device, func(n *sys.Netlink, index int) error {
 		return sys.AddTokenBucket(n, index, q.Rate, q.Burst, mostWaiting)

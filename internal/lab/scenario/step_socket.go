@@ -15,8 +15,15 @@ func (UnixPair) String() string {
 	return "a pair of unix sockets, of which the peer reads after what was sent is changed"
 }
 
+// Files is where files are copied, and nothing is sent.
+type Files struct{}
+
+func (Files) String() string { return "files without names in the directory for temporary files" }
+
 // Memlock makes the sender an ordinary user with a limit of locked memory.
-type Memlock struct{ Bytes uint64 }
+type Memlock struct {
+	Bytes uint64 `json:"bytes"`
+}
 
 func (m Memlock) String() string {
 	return fmt.Sprintf("send as an ordinary user with RLIMIT_MEMLOCK %d", m.Bytes)
@@ -35,9 +42,9 @@ func (Feeder) String() string {
 
 // Narrow makes the MTU of a device smaller.
 type Narrow struct {
-	At     Where
-	Device string
-	MTU    int
+	At     Where  `json:"at,omitzero"`
+	Device string `json:"device"`
+	MTU    int    `json:"mtu"`
 }
 
 func (n Narrow) String() string {
@@ -46,7 +53,9 @@ func (n Narrow) String() string {
 
 // HugePages puts pages of 2 MiB into the reserve of the machine, and takes them out
 // again.
-type HugePages struct{ Pages int }
+type HugePages struct {
+	Pages int `json:"pages"`
+}
 
 func (h HugePages) String() string {
 	return fmt.Sprintf("have %d huge pages more in the reserve (vm.nr_hugepages)", h.Pages)

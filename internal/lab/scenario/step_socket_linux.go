@@ -3,7 +3,6 @@ package scenario
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -11,12 +10,11 @@ import (
 	"github.com/zcprobe/zcprobe/internal/sys"
 )
 
-// The addresses between a feeder and the sender.
-const (
-	feedNet   = "198.18.4.1/24" // of the sender
-	feedTo    = "198.18.4.1:0"
-	feederNet = "198.18.4.2/24"
-)
+// feedTo is where the sender listens for a feeder.
+const feedTo = "198.18.4.1:0"
+
+func feedEnd() end   { return end{"198.18.4.1/24", "2001:2:0:4::1/64"} } // of the sender
+func feederEnd() end { return end{"198.18.4.2/24", "2001:2:0:4::2/64"} }
 
 // Indices of the devices of a feeder.
 const (
@@ -30,7 +28,7 @@ func (Multipath) do(p *place) error {
 		return err
 	}
 	p.doors[AtPeer], p.multipath = r, true
-	return p.read(r, netip.MustParseAddr("127.0.0.1"))
+	return p.read(r, selfEnd())
 }
 
 func (m Memlock) do(p *place) error {
@@ -55,8 +53,8 @@ func (Feeder) do(p *place) error {
 					sys.VethEnd{Name: "f0", Index: indexFeeder, MAC: mac(indexFeeder), MTU: mtu}, feeder.File())
 			})
 		},
-		func() error { return feeder.up(indexFeeder, feederNet) },
-		func() error { return netlinkIn(near, func(n *sys.Netlink) error { return up(n, indexFed, feedNet) }) },
+		func() error { return feeder.up(indexFeeder, feederEnd()) },
+		func() error { return netlinkIn(near, func(n *sys.Netlink) error { return up(n, indexFed, feedEnd()) }) },
 		func() error { return feeder.runs(indexFeeder) },
 	)
 }
