@@ -10,24 +10,12 @@ import (
 
 // devices compares with ethtool and ip: every device, every feature.
 func (r commandRun) devices(t *testing.T) {
-	var links []struct {
-		Name string `json:"ifname"`
-		MTU  int    `json:"mtu"`
-	}
-	if err := json.Unmarshal([]byte(r.steps["tool: links"].Stdout), &links); err != nil {
-		t.Fatal(err)
-	}
 	for _, step := range []string{"probe", "probe as nobody", "probe without anything"} {
 		rep := r.report(t, step)
-		if len(rep.NICs) != len(links) {
-			t.Errorf("%s: %d devices, ip lists %d", step, len(rep.NICs), len(links))
-		}
-		for i, nic := range rep.NICs {
-			if i < len(links) && (nic.Name != links[i].Name || nic.MTU != links[i].MTU) {
-				t.Errorf("%s: %s with MTU %d, ip says %s with %d", step, nic.Name, nic.MTU, links[i].Name, links[i].MTU)
-			}
+		agreeOnLinks(t, rep, r.steps["tool: links"].Stdout)
+		for _, nic := range rep.NICs {
 			if nic.Name == "lo" || nic.Name == "eth0" {
-				r.features(t, step, nic)
+				agreeOnFeatures(t, step, nic, r.steps["tool: features "+nic.Name].Stdout)
 			}
 		}
 	}
@@ -38,10 +26,32 @@ func (r commandRun) devices(t *testing.T) {
 	}
 }
 
-// features compares one device's features with ethtool's.
-func (r commandRun) features(t *testing.T, step string, nic probe.NIC) {
+// agreeOnLinks compares the devices of a report with what ip lists.
+func agreeOnLinks(t *testing.T, rep probe.Report, listed string) {
+	t.Helper()
+	var links []struct {
+		Name string `json:"ifname"`
+		MTU  int    `json:"mtu"`
+	}
+	if err := json.Unmarshal([]byte(listed), &links); err != nil {
+		t.Fatal(err)
+	}
+	if len(rep.NICs) != len(links) {
+		t.Errorf("%d devices, ip lists %d", len(rep.NICs), len(links))
+	}
+	for i, nic := range rep.NICs {
+		if i < len(links) && (nic.Name != links[i].Name || nic.MTU != links[i].MTU) {
+			t.Errorf("%s with MTU %d, ip says %s with %d", nic.Name, nic.MTU, links[i].Name, links[i].MTU)
+		}
+	}
+}
+
+// agreeOnFeatures compares one device's features with ethtool's, and returns how many
+// it compared.
+func agreeOnFeatures(t *testing.T, step string, nic probe.NIC, listed string) int {
+	t.Helper()
 	var tables []map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(r.steps["tool: features "+nic.Name].Stdout), &tables); err != nil {
+	if err := json.Unmarshal([]byte(listed), &tables); err != nil {
 		t.Fatal(err)
 	}
 	compared := 0
@@ -68,6 +78,7 @@ func (r commandRun) features(t *testing.T, step string, nic probe.NIC) {
 	if compared < 40 {
 		t.Errorf("%s: only %d features of %s could be compared", step, compared, nic.Name)
 	}
+	return compared
 }
 
 // sums are ethtool's old names, each for one or several features.

@@ -24,11 +24,11 @@ var suites = map[string]string{
 // keyring verifies the archive; it comes with package debian-archive-keyring.
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
-// fetch downloads the newest kernel of a series from the Debian mirror this
-// machine is configured with and unpacks it as dir/SERIES. Nothing is
+// fetch downloads the newest kernel of a series for an architecture from the Debian
+// mirror this machine is configured with and unpacks it as dir/NAME. Nothing is
 // installed: apt works on a state of its own, and verifies what it downloads.
-func fetch(ctx context.Context, dir, series string) error {
-	if _, err := os.Stat(filepath.Join(dir, series)); err == nil {
+func fetch(ctx context.Context, dir, name, series, arch string) error {
+	if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
 		return nil // another process was faster
 	}
 	suite, ok := suites[series]
@@ -40,7 +40,7 @@ func fetch(ctx context.Context, dir, series string) error {
 		return err
 	}
 	defer os.RemoveAll(work)
-	a := apt{ctx: ctx, dir: work}
+	a := apt{ctx: ctx, dir: work, arch: arch}
 	if err := a.configure(suite); err != nil {
 		return err
 	}
@@ -67,13 +67,14 @@ func fetch(ctx context.Context, dir, series string) error {
 	if _, err := openKernel(tree); err != nil {
 		return fmt.Errorf("packages %s: %w", strings.Join(packages, " "), err)
 	}
-	return os.Rename(tree, filepath.Join(dir, series))
+	return os.Rename(tree, filepath.Join(dir, name))
 }
 
 // An apt is an apt with lists and archives of its own, in dir.
 type apt struct {
-	ctx context.Context
-	dir string
+	ctx  context.Context
+	dir  string
+	arch string // of the packages
 }
 
 // run runs one of apt's programs in a directory and returns its output.
@@ -86,7 +87,8 @@ func (a apt) run(in, program string, args ...string) (string, error) {
 		"-o", "Dir::Cache=" + a.dir,
 		"-o", "Acquire::Languages=none",
 		"-o", "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
-		"-o", "APT::Architecture=amd64",
+		"-o", "APT::Architecture=" + a.arch,
+		"-o", "APT::Architectures=" + a.arch,
 		"-o", "APT::Sandbox::User=" + strconv.Itoa(os.Getuid()),
 	}
 	return output(a.ctx, in, program, append(options, args...)...)
@@ -136,9 +138,9 @@ func (a apt) kernelPackages(series string) ([]string, error) {
 		return nil, err
 	}
 	names := strings.Fields(out)
-	abi := newestABI(names, series)
+	abi := newestABI(names, series, a.arch)
 	if abi == "" {
-		return nil, fmt.Errorf("suite %s has no kernel %s", suites[series], series)
+		return nil, fmt.Errorf("suite %s has no kernel %s for %s", suites[series], series, a.arch)
 	}
 	packages := []string{"linux-image-" + abi}
 	for _, part := range []string{"linux-binary-", "linux-modules-", "linux-base-"} {
@@ -151,8 +153,8 @@ func (a apt) kernelPackages(series string) ([]string, error) {
 
 // newestABI picks from package names the newest kernel of a series in the
 // general flavour, and returns what follows "linux-image-".
-func newestABI(names []string, series string) string {
-	image := regexp.MustCompile(`^linux-image-(` + regexp.QuoteMeta(series) + `\.\d+(-\d+)?(\+deb\d+)?-amd64)$`)
+func newestABI(names []string, series, arch string) string {
+	image := regexp.MustCompile(`^linux-image-(` + regexp.QuoteMeta(series) + `\.\d+(-\d+)?(\+deb\d+)?-` + arch + `)$`)
 	best, bestKey := "", []int(nil)
 	for _, n := range names {
 		m := image.FindStringSubmatch(n)

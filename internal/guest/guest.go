@@ -31,11 +31,23 @@ type Step = wire.Step
 // Config describes a guest and what runs in it.
 type Config struct {
 	Series string // kernel series: "5.10", "6.1", "6.12", "6.18" or "7.3"
+	Arch   string // amd64 if "", or arm64, for which this machine has no Tools
 
 	// NICs are QEMU device models, options after a comma. Number i is in a
 	// network of its own, 10.0.(10+i).0/24: the guest is .15, a gateway that
 	// forwards nothing .2, and port 9 of .100 swallows what it is sent.
 	NICs []string
+
+	// Taps are more models, with a network each like NICs and numbered after them, on
+	// taps of this machine: to these alone a virtio device can leave checksums and
+	// segmentation. They need root.
+	Taps []string
+
+	// Wire are more models, numbered after Taps, that are all on one wire: they are up
+	// and have no addresses.
+	Wire []string
+
+	KeepSunk bool // keep what the ports 9 swallow, for Result.Sunk
 
 	Modules  []string // loaded before the steps, after those the NICs need
 	Loadable []string // loaded when the kernel asks modprobe for them
@@ -56,6 +68,7 @@ type Config struct {
 type Result struct {
 	Steps   []StepResult      // one for each step
 	Files   map[string][]byte // collected, by name in the guest
+	Sunk    [][]byte          // what port 9 was sent in the network of each of NICs and Taps
 	Console string            // what the kernel said
 
 	begun bool // it came as far as the first step
@@ -66,6 +79,12 @@ type StepResult struct {
 	Stdout, Stderr string
 	wire.Exit
 }
+
+// The architectures of guests, as Go and Debian call them.
+const (
+	amd64 = "amd64"
+	arm64 = "arm64"
+)
 
 // full in ZCPROBE_GUESTS asks for what takes too long for every change, too.
 const full = "full"
@@ -104,9 +123,12 @@ const emulatorCrash = "int3: 0000 [#1]"
 func Run(t testing.TB, c Config) Result {
 	t.Helper()
 	Require(t)
-	first := Build(t, "./internal/guest/init")
+	if c.Arch == arm64 {
+		testenv.Tool(t, "qemu-system-aarch64")
+	}
+	first := BuildFor(t, cmp.Or(c.Arch, amd64), "./internal/guest/init")
 	for n := 1; ; n++ {
-		r, err := boot(t.Context(), t.TempDir(), first, c)
+		r, err := boot(t.Context(), t.TempDir(), first, c, openTaps(t, &c)...)
 		if err == nil {
 			return r
 		}
@@ -123,14 +145,14 @@ func Run(t testing.TB, c Config) Result {
 var errNotBegun = errors.New("it did not come to its first step")
 
 // boot runs a guest with its files in dir and first as its first process.
-func boot(ctx context.Context, dir, first string, c Config) (Result, error) {
-	k, err := findKernel(ctx, c.Series)
+func boot(ctx context.Context, dir, first string, c Config, taps ...*tap) (Result, error) {
+	k, err := findKernel(ctx, c.Series, cmp.Or(c.Arch, amd64))
 	if err != nil {
 		return Result{}, err
 	}
 	m := machine{
-		dir: dir, kernel: k.image, initramfs: filepath.Join(dir, "initramfs"),
-		nics: c.NICs, commandLine: c.CommandLine, cpus: cmp.Or(c.CPUs, 2), timeout: cmp.Or(c.Timeout, 4*time.Minute),
+		arch: cmp.Or(c.Arch, amd64), dir: dir, kernel: k.image, initramfs: filepath.Join(dir, "initramfs"),
+		devices: netdevs(&c, dir), taps: taps, commandLine: c.CommandLine, cpus: cmp.Or(c.CPUs, 2), timeout: cmp.Or(c.Timeout, 4*time.Minute),
 	}
 	if err := buildImage(m.initramfs, k, c, first); err != nil {
 		return Result{}, err
@@ -142,6 +164,9 @@ func boot(ctx context.Context, dir, first string, c Config) (Result, error) {
 	}
 	if err != nil && !r.begun && !errors.Is(err, errFirst) {
 		err = fmt.Errorf("%w: %w", errNotBegun, err)
+	}
+	if err == nil && c.KeepSunk {
+		r.Sunk, err = c.sunk(dir, taps)
 	}
 	return r, err
 }

@@ -17,22 +17,8 @@ import (
 	"github.com/zcprobe/zcprobe/internal/testenv"
 )
 
-// drivers names the modules that a QEMU device model needs.
-var drivers = map[string][]string{
-	"e1000":          {"e1000"},
-	"e1000e":         {"e1000e"},
-	"ne2k_pci":       {"ne2k-pci"},
-	"rtl8139":        {"8139cp"},
-	"virtio-net-pci": {"virtio_pci", "virtio_net"},
-	"vmxnet3":        {"vmxnet3"},
-}
-
 // accounts lets programs look up the two users that steps run as.
 const accounts = "root:x:0:0:root:/:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n"
-
-func macOf(nic int) string    { return fmt.Sprintf("52:54:00:12:34:%02x", 0x10+nic) }
-func netOf(nic int) string    { return fmt.Sprintf("10.0.%d", 10+nic) }
-func modelOf(s string) string { m, _, _ := strings.Cut(s, ","); return m }
 
 // buildImage writes the initramfs of a guest.
 func buildImage(name string, k *kernel, c Config, first string) error {
@@ -83,13 +69,8 @@ func makePlan(k *kernel, c Config) (plan []byte, modules []string, err error) {
 		Steps: c.Steps, Collect: c.Collect, Loadable: map[string][]string{},
 	}
 	var first []string
-	for i, nic := range c.NICs {
-		need, ok := drivers[modelOf(nic)]
-		if !ok {
-			return nil, nil, fmt.Errorf("no driver is known for %s", nic)
-		}
-		first = append(first, need...)
-		p.NICs = append(p.NICs, wire.NIC{MAC: macOf(i), Addr: netOf(i) + ".15"})
+	if p.NICs, first, err = c.plan(); err != nil {
+		return nil, nil, err
 	}
 	if p.Modules, err = k.index.order(append(first, c.Modules...)); err != nil {
 		return nil, nil, err

@@ -22,7 +22,7 @@ type kernel struct {
 }
 
 // kernelDir is where unpacked kernels are kept: DIR/SERIES holds the content
-// of the packages.
+// of the packages, and DIR/SERIES-ARCH where they are not of amd64.
 func kernelDir() (string, error) {
 	if dir := os.Getenv("ZCPROBE_KERNELS"); dir != "" {
 		return dir, nil
@@ -39,21 +39,25 @@ func cacheDir(name string) (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// findKernel returns the kernel of a series, and fetches it if this machine
-// does not have it yet.
-func findKernel(ctx context.Context, series string) (*kernel, error) {
+// findKernel returns the kernel of a series for an architecture, and fetches it if
+// this machine does not have it yet.
+func findKernel(ctx context.Context, series, arch string) (*kernel, error) {
 	dir, err := kernelDir()
 	if err != nil {
 		return nil, err
 	}
-	tree := filepath.Join(dir, series)
+	name := series
+	if arch != amd64 {
+		name += "-" + arch
+	}
+	tree := filepath.Join(dir, name)
 	if _, err := os.Stat(tree); errors.Is(err, fs.ErrNotExist) {
 		unlock, err := lock(filepath.Join(dir, ".lock"))
 		if err != nil {
 			return nil, err
 		}
 		defer unlock()
-		if err := fetch(ctx, dir, series); err != nil {
+		if err := fetch(ctx, dir, name, series, arch); err != nil {
 			return nil, err
 		}
 	}

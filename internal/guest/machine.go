@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,10 +22,12 @@ import (
 
 // A machine is one run of QEMU.
 type machine struct {
+	arch        string
 	dir         string // for its files
 	kernel      string
 	initramfs   string
-	nics        []string
+	devices     []string // arguments that make the network devices
+	taps        []*tap
 	commandLine string
 	cpus        int
 	timeout     time.Duration
@@ -35,27 +38,35 @@ func (m *machine) frames() string  { return filepath.Join(m.dir, "frames") }
 
 // kernelOptions make a kernel boot fast under emulation and end the run when it
 // panics; device names are the kernel's own.
-const kernelOptions = "console=ttyS0 quiet loglevel=4 panic=-1 edd=off tsc=reliable no_timer_check " +
-	"random.trust_cpu=on cryptomgr.notests nokaslr mitigations=off net.ifnames=0"
+const kernelOptions = "quiet loglevel=4 panic=-1 random.trust_cpu=on cryptomgr.notests nokaslr mitigations=off net.ifnames=0"
+
+// A platform is how QEMU makes a machine of an architecture. Its first serial port is
+// the console, its second takes frames.
+type platform struct {
+	qemu   string
+	args   []string
+	kernel string   // options
+	frames []string // arguments for the second port
+}
+
+func platformOf(arch string) platform {
+	if arch == arm64 {
+		// The second port is on PCI, as this machine has one.
+		return platform{"qemu-system-aarch64", []string{"-cpu", "cortex-a72", "-machine", "virt,gic-version=3"}, "console=ttyAMA0",
+			[]string{"-device", "pci-serial,chardev=frames"}}
+	}
+	return platform{"qemu-system-x86_64", []string{"-cpu", "max", "-machine", "pc"},
+		"console=ttyS0 edd=off tsc=reliable no_timer_check", []string{"-serial", "chardev:frames"}}
+}
 
 func (m *machine) args() []string {
-	args := []string{
-		"-accel", "tcg,thread=multi", "-cpu", "max", "-machine", "pc", "-m", "1G", "-smp", strconv.Itoa(m.cpus),
+	p := platformOf(m.arch)
+	return slices.Concat([]string{"-accel", "tcg,thread=multi", "-m", "1G", "-smp", strconv.Itoa(m.cpus)}, p.args, []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-kernel", m.kernel, "-initrd", m.initramfs, "-append", strings.TrimSpace(kernelOptions + " " + m.commandLine),
+		"-kernel", m.kernel, "-initrd", m.initramfs, "-append", strings.TrimSpace(p.kernel + " " + kernelOptions + " " + m.commandLine),
 		"-chardev", "file,id=console,path=" + m.console(), "-serial", "chardev:console",
-		"-chardev", "file,id=frames,path=" + m.frames(), "-serial", "chardev:frames",
-	}
-	for i, nic := range m.nics {
-		net := netOf(i)
-		args = append(args,
-			"-chardev", fmt.Sprintf("null,id=sink%d", i),
-			// restrict keeps every packet in this process.
-			"-netdev", fmt.Sprintf("user,id=net%d,restrict=on,ipv6=off,net=%s.0/24,host=%s.2,dhcpstart=%s.15,guestfwd=tcp:%s.100:9-chardev:sink%d",
-				i, net, net, net, net, i),
-			"-device", fmt.Sprintf("%s,netdev=net%d,mac=%s", nic, i, macOf(i)))
-	}
-	return args
+		"-chardev", "file,id=frames,path=" + m.frames(),
+	}, p.frames, m.devices)
 }
 
 // bootTimeout is how long a guest may take to begin: they take 5 to 14 seconds,
@@ -74,9 +85,12 @@ func (m *machine) run(ctx context.Context) error {
 			stop(fmt.Errorf("silent %v after its start", bootTimeout))
 		}
 	}).Stop()
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", m.args()...)
+	cmd := exec.CommandContext(ctx, platformOf(m.arch).qemu, m.args()...)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
+	for _, t := range m.taps {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, t.file)
+	}
 	// QEMU does not outlive us. The signal comes when the thread that started
 	// it ends, so that must be one that waits.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

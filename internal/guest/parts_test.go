@@ -17,7 +17,7 @@ func TestNewestABI(t *testing.T) {
 		linux-image-6.1.0-50-cloud-amd64 linux-image-6.12.94+deb13-amd64 linux-image-6.12.107+deb13-amd64
 		linux-image-6.12.117+deb12-rt-amd64 linux-image-amd64 linux-image-6.1.0-48-arm64`)
 	for series, want := range map[string]string{"6.1": "6.1.0-47-amd64", "6.12": "6.12.107+deb13-amd64", "6": "", "5.10": ""} {
-		if got := newestABI(names, series); got != want {
+		if got := newestABI(names, series, "amd64"); got != want {
 			t.Errorf("%s: %q, want %q", series, got, want)
 		}
 	}

@@ -2,7 +2,9 @@ package guest_test
 
 import (
 	"maps"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +15,7 @@ import (
 
 // The tests of the tracer that run in guests.
 const (
-	functionTests = "^Test(Scenarios|KernelDatagrams|Loopback|Sources|Mixed|VirtualDevices|Tun|DatagramsToHere|Proxy|Renamed|MidStream)$"
+	functionTests = "^Test(Scenarios|KernelDatagrams|Loopback|Sources|Mixed|VirtualDevices|Tun|DatagramsToHere|Proxy|Renamed|MidStream|Stacks)$"
 
 	// What says only what is true while hooks are skipped.
 	skippedTests = "^Test(Scenarios|KernelDatagrams|Loopback)$"
@@ -53,6 +55,9 @@ func TestTrace(t *testing.T) {
 	}
 }
 
+// coverProfile is where tests in a guest write which statements they reached.
+const coverProfile = "/tmp/cover"
+
 // testsOf says which tests a tier passes on a kernel.
 func testsOf(series, tier string) string {
 	switch {
@@ -72,11 +77,22 @@ func trace(t *testing.T, binary, series, tier, match string, env ...string) {
 		t.Fatal(err)
 	}
 	steps := []guest.Step{{Args: []string{"tests", "-test.v", "-test.run=" + match, "-test.timeout=8m"}}}
+	var collect []string
+	if guest.CoverDir() != "" {
+		steps[0].Args = append(steps[0].Args, "-test.coverprofile="+coverProfile)
+		collect = append(collect, coverProfile)
+	}
 	r := guest.Run(t, guest.Config{
 		Series: series, CPUs: 1, Modules: []string{"veth", "tun", "vxlan", "sch_ingress", "cls_bpf"}, Steps: steps,
 		Tools: []string{"ip", "ethtool"}, Env: append(env, "ZCPROBE_TIER="+tier),
-		Files: map[string]string{"/bin/tests": binary}, Timeout: 10 * time.Minute,
+		Files: map[string]string{"/bin/tests": binary}, Collect: collect, Timeout: 10 * time.Minute,
 	})
+	for _, name := range collect {
+		kept := filepath.Join(guest.CoverDir(), strings.ReplaceAll(t.Name(), "/", "-")+".cover")
+		if err := os.WriteFile(kept, r.Files[name], 0o644); err != nil {
+			t.Error(err)
+		}
+	}
 	names := slices.DeleteFunc(strings.Fields(string(out)), func(name string) bool { return !strings.HasPrefix(name, "Test") })
 	if len(names) == 0 {
 		t.Fatalf("%s has no tests that match %s", binary, match)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -22,8 +23,14 @@ import (
 	"github.com/zcprobe/zcprobe/internal/guest/wire"
 )
 
-// port is the serial port that frames go to; the console is another.
-const port = "/dev/ttyS1"
+// port is the serial port that frames go to. The console is another, which is a ttyS
+// on amd64 alone.
+func port() string {
+	if runtime.GOARCH == "amd64" {
+		return "/dev/ttyS1"
+	}
+	return "/dev/ttyS0"
+}
 
 // modprobeLog is where the program, called as modprobe, writes what was asked.
 const modprobeLog = "/run/modprobe.log"
@@ -124,18 +131,18 @@ func mountAll() {
 
 // openPort opens the serial port and keeps the kernel from changing its bytes.
 func openPort() (*os.File, error) {
-	f, err := os.OpenFile(port, os.O_RDWR|unix.O_NOCTTY, 0)
+	f, err := os.OpenFile(port(), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, err
 	}
 	t, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", port, err)
+		return nil, fmt.Errorf("%s: %w", port(), err)
 	}
 	t.Iflag, t.Oflag, t.Lflag = 0, 0, 0
 	t.Cflag = t.Cflag&^unix.CSIZE | unix.CS8 | unix.CLOCAL
 	if err := unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, t); err != nil {
-		return nil, fmt.Errorf("%s: %w", port, err)
+		return nil, fmt.Errorf("%s: %w", port(), err)
 	}
 	return f, nil
 }

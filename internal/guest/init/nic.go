@@ -33,8 +33,10 @@ func configureNICs(nics []wire.NIC) error {
 		if !within(settle, func() bool { dev = deviceOf(nic.MAC); return dev != "" }) {
 			return fmt.Errorf("no device with address %s appeared", nic.MAC)
 		}
-		if err := setAddress(s, dev, nic.Addr); err != nil {
-			return err
+		if nic.Addr != "" {
+			if err := setAddress(s, dev, nic.Addr); err != nil {
+				return err
+			}
 		}
 		if err := bringUp(s, dev); err != nil {
 			return err

@@ -31,7 +31,7 @@ type Plan struct {
 // NIC is a device the guest was made with, and the address it gets.
 type NIC struct {
 	MAC  string
-	Addr string // IPv4, in a network of 24 bits
+	Addr string // IPv4, in a network of 24 bits; "" for none
 }
 
 // Step is one program run in the guest.
