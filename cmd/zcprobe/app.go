@@ -38,6 +38,7 @@ type app struct {
 	tracer   func(context.Context, ebpf.Options) (tracer, error)
 	bench    func(context.Context, labbench.Options) (*labbench.Report, error)
 	lab      runScenarios
+	confine  func() error // gives up privileges, for good
 	now      func() time.Time
 
 	calibrations func() []string // directories, the one to write to first
@@ -58,7 +59,7 @@ func newApp(stdout, stderr io.Writer, getenv func(string) string) *app {
 		stdout: &output{w: stdout}, stderr: stderr, getenv: getenv,
 		terminal: terminalColumns,
 		collect:  collectHost, open: probe.OpenRecord, save: probe.WriteRecord,
-		tiers: ebpf.Probe, tracer: openTracer, bench: labbench.Run, lab: scenario.Run,
+		tiers: ebpf.Probe, tracer: openTracer, bench: labbench.Run, lab: scenario.Run, confine: confine,
 		calibrations: func() []string { return transmit.CalibrationDirs(getenv) },
 		now:          time.Now, build: debug.ReadBuildInfo,
 	}
@@ -84,8 +85,6 @@ func (o *output) Write(b []byte) (int, error) {
 func run(ctx context.Context, args []string, a *app) int {
 	root := newRootCmd(a)
 	root.SetArgs(args)
-	root.SetOut(a.stdout)
-	root.SetErr(a.stderr)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !a.started {
 		err = as(kindUsage, err)
@@ -226,6 +225,11 @@ summary of one screen, like "zcprobe probe".
 It changes no setting and loads no module, and sends nothing off the host but
 the look-up of a host name and what "zcprobe send" and "zcprobe bench --to" are
 told to send.`,
+		Example: `  zcprobe                                  what blocks it on this host?
+  zcprobe path 10.0.0.5:443                and on the way to a peer?
+  zcprobe preflight --to 10.0.0.5:443      pass or fail, for scripts
+  zcprobe trace -d 10s                     what is copied now, and why?
+  zcprobe explain no-scatter-gather        what does that name mean?`,
 		Args:          noCommand,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -247,7 +251,10 @@ told to send.`,
 	cmd.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	o.flags(cmd)
 	cmd.AddCommand(newProbeCmd(a), newPreflightCmd(a), newPathCmd(a), newSelectCmd(a), newTraceCmd(a), newLabCmd(a), newBenchCmd(a), newSendCmd(a), newRecvCmd(a),
-		newPolicyCmd(a), newExplainCmd(a), newRecordCmd(a), newVersionCmd(a))
+		newPolicyCmd(a), newExplainCmd(a), newRecordCmd(a), newManCmd(a), newVersionCmd(a))
+	cmd.SetOut(a.stdout) // completion takes what is set by now
+	cmd.SetErr(a.stderr)
+	describeCompletion(cmd)
 	cmd.SetHelpCommand(newHelpCmd(a))
 	cmd.SetUsageFunc(usage)
 	return cmd
@@ -299,41 +306,4 @@ func newHelpCmd(a *app) *cobra.Command {
 			return c.Help()
 		},
 	}
-}
-
-// usage prints how a command is used, like cobra's own but 80 columns wide. It is
-// no template: with package text/template the linker has to leave every exported
-// method of every type in the program, since a template may call any.
-func usage(cmd *cobra.Command) error {
-	const columns = 80
-	var b strings.Builder
-	b.WriteString("Usage:")
-	if cmd.Runnable() {
-		fmt.Fprintf(&b, "\n  %s", cmd.UseLine())
-	}
-	if cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(&b, "\n  %s COMMAND", cmd.CommandPath())
-	}
-	if cmd.HasExample() {
-		fmt.Fprintf(&b, "\n\nExamples:\n%s", cmd.Example)
-	}
-	if cmd.HasAvailableSubCommands() {
-		b.WriteString("\n\nCommands:")
-		for _, c := range cmd.Commands() {
-			if c.IsAvailableCommand() || c.Name() == "help" {
-				fmt.Fprintf(&b, "\n  %-*s %s", c.NamePadding(), c.Name(), c.Short)
-			}
-		}
-	}
-	if cmd.HasAvailableLocalFlags() {
-		fmt.Fprintf(&b, "\n\nFlags:\n%s", strings.TrimRight(cmd.LocalFlags().FlagUsagesWrapped(columns), " \n"))
-	}
-	if cmd.HasAvailableInheritedFlags() {
-		fmt.Fprintf(&b, "\n\nCommon flags:\n%s", strings.TrimRight(cmd.InheritedFlags().FlagUsagesWrapped(columns), " \n"))
-	}
-	if cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(&b, "\n\n\"%s COMMAND --help\" says more about a command.", cmd.CommandPath())
-	}
-	_, err := fmt.Fprintln(cmd.OutOrStderr(), b.String())
-	return err
 }

@@ -51,6 +51,7 @@ func (b *bench) fresh() {
 	b.err.Reset()
 	b.app = newApp(&b.out, &b.err, func(name string) string { return b.env[name] })
 	b.app.tiers = func(context.Context) []probe.Tier { return nil }
+	b.app.confine = func() error { return nil }                       // this process has more to do
 	b.app.calibrations = func() []string { return []string{b.state} } // and not this machine's
 	b.app.now = func() time.Time { return time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC) }
 }
@@ -299,40 +300,52 @@ func checkPreflight(t *testing.T, b *bench, dir string, known []string) {
 	}
 }
 
-// What the README tells people to type makes sense to the program.
-func TestReadmeCommands(t *testing.T) {
-	src, err := os.ReadFile(filepath.Join(filepath.Dir(hosttest.Testdata(t)), "README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for l := range strings.Lines(string(src)) {
-		l = strings.TrimPrefix(strings.TrimSpace(l), "$ ")
-		l, _, _ = strings.Cut(l, " #")
-		l, _, _ = strings.Cut(l, " > ")
-		args := strings.Fields(strings.ReplaceAll(l, "'", ""))
-		if len(args) < 1 || args[0] != "zcprobe" {
-			continue
-		}
-		n++
-		b := newBench(t)
-		root := newRootCmd(b.app)
-		cmd, rest, err := root.Find(args[1:])
+// What the documents tell people to type makes sense to the program.
+func TestDocumentedCommands(t *testing.T) {
+	for file, least := range map[string]int{"README.md": 15, "docs/guide.md": 25} {
+		src, err := os.ReadFile(filepath.Join(filepath.Dir(hosttest.Testdata(t)), file))
 		if err != nil {
-			t.Errorf("%q: %v", l, err)
-			continue
+			t.Fatal(err)
 		}
-		if err := cmd.ParseFlags(rest); err != nil {
-			t.Errorf("%q: %v", l, err)
-			continue
+		n := 0
+		for l := range strings.Lines(string(src)) {
+			if checkCommandLine(t, l) {
+				n++
+			}
 		}
-		if err := cmd.ValidateArgs(cmd.Flags().Args()); err != nil {
-			t.Errorf("%q: %v", l, err)
+		if n < least {
+			t.Errorf("%s: only %d commands found", file, n)
 		}
 	}
-	if n < 5 {
-		t.Errorf("only %d commands found", n)
+}
+
+// checkCommandLine holds a line of a text against the program's commands and flags, if
+// it is a command line of ours.
+func checkCommandLine(t *testing.T, l string) bool {
+	t.Helper()
+	l = strings.TrimSpace(l)
+	l = strings.TrimPrefix(strings.TrimPrefix(l, "$ "), "# ")
+	for _, end := range []string{" #", " >", " | ", "   "} {
+		l, _, _ = strings.Cut(l, end)
 	}
+	args := strings.Fields(strings.NewReplacer("'", "", `"$(pidof nginx)"`, "1", "$(pidof nginx)", "1").Replace(l))
+	if len(args) < 1 || args[0] != "zcprobe" {
+		return false
+	}
+	root := newRootCmd(newBench(t).app)
+	cmd, rest, err := root.Find(args[1:])
+	if err != nil {
+		t.Errorf("%q: %v", l, err)
+		return true
+	}
+	if err := cmd.ParseFlags(rest); err != nil {
+		t.Errorf("%q: %v", l, err)
+		return true
+	}
+	if err := cmd.ValidateArgs(cmd.Flags().Args()); err != nil {
+		t.Errorf("%q: %v", l, err)
+	}
+	return true
 }
 
 func FuzzWantsJSON(f *testing.F) {
@@ -365,7 +378,6 @@ func TestSchemasAgreeWithTypes(t *testing.T) {
 		"trace.v1":        reflect.TypeFor[render.Traced](),
 		"trace-plan.v1":   reflect.TypeFor[render.Planned](),
 		"lab.v1":          reflect.TypeFor[scenario.Report](),
-		"lab-list.v1":     reflect.TypeFor[scenario.Listing](),
 	}
 	for name, typ := range schemas {
 		hosttest.Agree(t, name, typ)
@@ -376,7 +388,7 @@ func TestSchemasAgreeWithTypes(t *testing.T) {
 	}
 	for _, f := range files {
 		name := strings.TrimSuffix(filepath.Base(f), ".json")
-		if _, ok := schemas[name]; !ok && !slices.Contains([]string{"probe.v1", "path.v1", "record.v1"}, name) {
+		if _, ok := schemas[name]; !ok && !slices.Contains([]string{"probe.v1", "path.v1", "record.v1", "scenarios.v1"}, name) {
 			t.Errorf("%s describes what nobody prints", name)
 		}
 	}

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/render"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/text"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/transfer"
+	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/wholefile"
 	labbench "github.com/zcprobe/zcprobe/internal/lab/bench"
 	"github.com/zcprobe/zcprobe/probe"
 	"github.com/zcprobe/zcprobe/transmit"
@@ -29,7 +29,7 @@ func newBenchCmd(a *app) *cobra.Command {
 	o := &benchOptions{}
 	cmd := &cobra.Command{
 		Use:   "bench [--quick] [--to HOST:PORT]",
-		Short: "What each way to send costs by size, and from which size on lending pays",
+		Short: "What each way to send costs, and from which size on lending pays",
 		Long: `Sends by every backend at sizes from 256 bytes to 4 MiB, from buffers and cached
 files that are hot or cold, in turns, and says what each costs in CPU time for a
 byte, and from which size on one is cheaper than another, with intervals of 95 %.
@@ -98,11 +98,20 @@ func runBench(ctx context.Context, a *app, o *benchOptions) error {
 	}
 	a.keep(r, o)
 	if o.svg != "" {
-		if err := os.WriteFile(o.svg, render.BenchSVG(r), 0o644); err != nil {
+		if err := wholefile.Write(o.svg, render.BenchSVG(r), fileMode(o.To != ""), true); err != nil {
 			return as(kindFile, err)
 		}
 	}
 	return a.emit(r, func(p *text.Printer) { render.Bench(p, r, a.detail()) })
+}
+
+// fileMode is the mode of what is written for people: what holds addresses is for its
+// owner alone.
+func fileMode(addresses bool) fs.FileMode {
+	if addresses {
+		return 0o600
+	}
+	return 0o644
 }
 
 // aim finds the peer, and what is known of the path to it.
@@ -141,6 +150,8 @@ func (a *app) keep(r *labbench.Report, o *benchOptions) {
 		r.SavedNote = "nothing to keep"
 	case len(o.Sizes) > 0 || len(o.Backends) > 0:
 		r.SavedNote = "not kept: only a part was measured"
+	case r.LentCopiedFraction > labbench.MostCopied:
+		r.SavedNote = fmt.Sprintf("not kept: %.0f %% of what was lent was copied, as by a packet tap, which may not stay", 100*r.LentCopiedFraction)
 	case o.To != "" && len(f.Key.Devices) == 0:
 		r.SavedNote = "not kept: the devices of the path are not known"
 	default:

@@ -9,12 +9,15 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/selection"
+	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/transfer"
 	"github.com/zcprobe/zcprobe/internal/hosttest"
 	labbench "github.com/zcprobe/zcprobe/internal/lab/bench"
+	"github.com/zcprobe/zcprobe/probe"
 	"github.com/zcprobe/zcprobe/transmit"
 )
 
@@ -185,6 +188,55 @@ func TestSelectGoesByTheCalibration(t *testing.T) {
 	}
 }
 
+// What bench keeps is what the commands that choose go by and show, but for records and
+// where the defaults are asked for.
+func TestProbeAndSendGoByTheCalibration(t *testing.T) {
+	b := newBench(t)
+	b.app.bench = func(context.Context, labbench.Options) (*labbench.Report, error) { return concluded(1 << 30), nil }
+	var m labbench.Report
+	if code := once(t, b, "bench.v1", &m, "bench", "--quick"); code != 0 || m.Saved == "" {
+		t.Fatalf("exit %d, saved in %q: %s", code, m.Saved, &b.err)
+	}
+	shown := func(es []probe.Evidence) bool {
+		return slices.ContainsFunc(es, func(e probe.Evidence) bool {
+			return e.Source == "crossover of msg_zerocopy" && strings.Contains(e.Value, "calibration of lab on 2026-11-21T00:00:00Z")
+		})
+	}
+	for _, c := range []struct {
+		args []string
+		want bool
+	}{{nil, true}, {[]string{"--no-calibration"}, false}} {
+		b.fresh()
+		var r probe.Report
+		if code := once(t, b, "probe.v1", &r, append([]string{"probe"}, c.args...)...); code != 0 {
+			t.Fatalf("probe %v: exit %d: %s", c.args, code, &b.err)
+		}
+		for _, x := range r.Recommendations {
+			if x.Source == "memory" && x.Protocol == "tcp" && shown(x.Evidence) != c.want {
+				t.Errorf("probe %v, %d bytes by %s: %+v", c.args, x.SizeBytes, x.Backend, x.Evidence)
+			}
+		}
+		b.fresh()
+		var s transfer.Sent
+		// Nothing is sent: a documentation address (RFC 5737), and --dry-run.
+		args := append([]string{"send", "--dry-run", "--to", "192.0.2.1:9", "--memory", "1M"}, c.args...)
+		if code := once(t, b, "send.v1", &s, args...); code != 0 {
+			t.Fatalf("send %v: exit %d: %s", c.args, code, &b.err)
+		}
+		if shown(s.Selection.Evidence) != c.want || c.want && s.Selection.Backend != "write" {
+			t.Errorf("send %v by %s: %+v", c.args, s.Selection.Backend, s.Selection.Evidence)
+		}
+	}
+	b.fresh()
+	var r probe.Report
+	b.json(t, "probe.v1", &r, "probe", "--from-record", hosttest.Dir(t, "guest-6.12-e1000e"))
+	for _, x := range r.Recommendations {
+		if shown(x.Evidence) {
+			t.Errorf("a record goes by what was measured here: %+v", x.Evidence)
+		}
+	}
+}
+
 // An answer is given even if there is no room to keep it.
 func TestBenchWithoutRoomToKeep(t *testing.T) {
 	b := newBench(t)
@@ -198,5 +250,24 @@ func TestBenchWithoutRoomToKeep(t *testing.T) {
 	}
 	if r.Saved != "" || !strings.Contains(r.SavedNote, "not a directory") || !strings.Contains(b.err.String(), "not kept") {
 		t.Errorf("%q, %q, %q", r.Saved, r.SavedNote, &b.err)
+	}
+}
+
+// What was measured while something copied, as a packet tap does, is shown and not
+// kept: it may be gone when the calibration is read.
+func TestBenchKeeps(t *testing.T) {
+	for _, c := range []struct {
+		copied float64
+		kept   bool
+	}{{0, true}, {0.05, true}, {0.4, false}, {1, false}} {
+		b := newBench(t)
+		r := &labbench.Report{Path: "192.0.2.1:9", Conclusive: true, LentCopiedFraction: c.copied, Crossovers: []labbench.Crossover{
+			{Backend: transmit.MsgZerocopy, Against: transmit.Write, Source: transmit.SourceMemory, To: transmit.TCP, Cache: transmit.CacheHot}}}
+		o := &benchOptions{path: &probe.PathReport{Hops: []probe.Hop{{Device: "eth0", Kind: "nic", MTU: 1500}}}}
+		o.To = r.Path
+		b.keep(r, o)
+		if kept := r.Saved != ""; kept != c.kept || kept == strings.Contains(r.SavedNote, "packet tap") {
+			t.Errorf("%.2f copied: saved %q, %q", c.copied, r.Saved, r.SavedNote)
+		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/policy"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/text"
+	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/wholefile"
 )
 
 func newPolicyCmd(a *app) *cobra.Command {
@@ -111,8 +111,8 @@ func runPolicyInit(ctx context.Context, a *app, o *policyInitOptions) error {
 	title := fmt.Sprintf("Policy written by zcprobe %s on %s from what this host can do.", a.version().Version, a.now().UTC().Format(time.DateOnly))
 	src := policy.Freeze(in, policy.Service{UID: o.ServiceUID, MemlockBytes: o.ServiceMemlock}, title)
 	if o.file != "" {
-		if err := writePolicy(o.file, src, o.force); err != nil {
-			return as(kindPolicy, err)
+		if err := wholefile.Write(o.file, []byte(src), fileMode(len(o.to) > 0), o.force); err != nil {
+			return as(kindPolicy, fmt.Errorf("write policy: %w", err))
 		}
 		if !a.quiet && a.format != "json" {
 			a.say("zcprobe: wrote " + o.file)
@@ -126,35 +126,6 @@ func runPolicyInit(ctx context.Context, a *app, o *policyInitOptions) error {
 	}
 	_, err = io.WriteString(a.stdout, src)
 	return a.wrote(err)
-}
-
-// writePolicy makes the file whole or not at all. Without force it never
-// touches one that is there.
-func writePolicy(name, src string, force bool) (err error) {
-	if !force {
-		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-		if err != nil {
-			return fmt.Errorf("write policy: %w", err)
-		}
-		_, werr := io.WriteString(f, src)
-		if err := errors.Join(werr, f.Close()); err != nil {
-			return errors.Join(fmt.Errorf("write policy: %w", err), os.Remove(name))
-		}
-		return nil
-	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".zcprobe-*")
-	if err != nil {
-		return fmt.Errorf("write policy: %w", err)
-	}
-	_, werr := io.WriteString(f, src)
-	err = errors.Join(werr, f.Chmod(0o644), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write policy: %w", err), os.Remove(f.Name()))
-	}
-	return nil
 }
 
 // policyCheckJSON is zcprobe/policy-check/v1.
@@ -207,7 +178,7 @@ func runPolicyCheck(ctx context.Context, a *app, file string) error {
 // readPolicy reads and parses a policy file. A pipe is fine, as shells make
 // them for <(..); a terminal, device or socket could block or never end.
 func readPolicy(ctx context.Context, name string, now time.Time) (*policy.Policy, error) {
-	src, err := readSmallFile(ctx, name)
+	src, err := readSmallFile(ctx, name, policy.MaxFile)
 	if err != nil {
 		var p *fs.PathError
 		if errors.As(err, &p) {
@@ -218,7 +189,8 @@ func readPolicy(ctx context.Context, name string, now time.Time) (*policy.Policy
 	return policy.Parse(name, src, now)
 }
 
-func readSmallFile(ctx context.Context, name string) (_ []byte, err error) {
+// readSmallFile reads up to most bytes, and one more where there is more.
+func readSmallFile(ctx context.Context, name string, most int64) (_ []byte, err error) {
 	// O_NONBLOCK: opening a FIFO that nobody writes to must not hang.
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -234,7 +206,7 @@ func readSmallFile(ctx context.Context, name string) (_ []byte, err error) {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) }) // a regular file has no deadline, and needs none
 	defer stop()
-	src, err := io.ReadAll(io.LimitReader(f, policy.MaxFile+1))
+	src, err := io.ReadAll(io.LimitReader(f, most+1))
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}

@@ -13,6 +13,7 @@ import (
 
 type probeOptions struct {
 	source
+	defaults bool
 }
 
 func (o *probeOptions) flags(cmd *cobra.Command) {
@@ -20,6 +21,7 @@ func (o *probeOptions) flags(cmd *cobra.Command) {
 	fs.StringVar(&o.To, "to", "", "add the path to `HOST[:PORT]`")
 	fs.StringVar(&o.From, "from", "", "source `ADDR` of that path")
 	fs.StringVar(&o.Dev, "dev", "", "only device `IF` and what is below it")
+	noCalibrationFlag(fs, &o.defaults)
 	o.hostFlags(fs)
 	cmd.RegisterFlagCompletionFunc("to", completeNothing)
 	cmd.RegisterFlagCompletionFunc("from", completeNothing)
@@ -32,7 +34,8 @@ func newProbeCmd(a *app) *cobra.Command {
 		Use:   "probe",
 		Short: "Everything this host can do, and what stands in the way",
 		Long: `Tests what the kernel can do, reads the devices, the packet sockets and the
-limits, and says what stands in the way of zero-copy and how to remove it.
+limits, and says what stands in the way of zero-copy and how to remove it. The best
+way to send goes by what "zcprobe bench" measured here, if it has; -v says where.
 
 Exits with 0 whatever the answer; "zcprobe preflight" is for scripts.`,
 		Example: `  zcprobe probe --to 10.0.0.5:443        add the path to a peer
@@ -56,6 +59,6 @@ func runProbe(ctx context.Context, a *app, o *probeOptions) error {
 		return err
 	}
 	r := v.report()
-	r.Recommendations = selection.Recommend(r, transmit.SelectOptions{Env: env})
+	r.Recommendations = selection.Recommend(r, transmit.SelectOptions{Env: env, Calibration: a.calibration(o.defaults || o.record != "", r.Path)})
 	return a.emit(r, func(p *text.Printer) { render.Probe(p, r, a.detail()) })
 }

@@ -129,6 +129,10 @@ func runRecv(ctx context.Context, a *app, o *recvOptions) error {
 	if err != nil {
 		return err
 	}
+	if err := a.confine(); err != nil {
+		out.Abort()
+		return err
+	}
 	if err := a.listening(l.Report(out)); err != nil {
 		out.Abort()
 		return err

@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/quantity"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/render"
@@ -38,9 +39,9 @@ func newSelectCmd(a *app) *cobra.Command {
 would change it. Without --to the path is not known, and the devices that lead
 out of this host stand in for it.
 
-What "zcprobe bench" measured on this host decides from which size on memory is
-lent, or where it did not the defaults; -v says which. Figures of the laboratory only
-raise a default, since a network card needs at least what they say.
+From which size on memory is lent decides what "zcprobe bench" measured on this
+host, or else a default; -v says which. Figures of the laboratory only raise a
+default, since a network card needs at least what they say.
 
 The environment variable ZCPROBE_BACKEND names a backend that is taken wherever
 it works, here and in every program that uses the package.`,
@@ -71,7 +72,7 @@ func (o *selectOptions) flags(cmd *cobra.Command) {
 	fs.Var(&checked[int]{v: &t.Parts, parse: parseCount, name: "N"}, "parts", "pieces of one send, header and trailer included")
 	fs.Var(&checked[int]{v: &t.SegmentBytes, parse: parseSegment, name: "SIZE"}, "segment", "over UDP: the kernel cuts a send into datagrams of this size")
 	fs.Var(&checked[transmit.Backend]{v: &o.force, parse: transmit.ParseBackend, name: "BACKEND"}, "backend", "ask for this one, and see whether it can be had")
-	fs.BoolVar(&o.defaults, "no-calibration", false, "go by the defaults, whatever \"zcprobe bench\" measured here")
+	noCalibrationFlag(fs, &o.defaults)
 	o.hostFlags(fs)
 	complete := func(flag string, words []string) {
 		cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
@@ -205,7 +206,7 @@ func runSelect(ctx context.Context, a *app, o *selectOptions) error {
 		return as(kindDestination, errors.New(r.Path.Error))
 	}
 	t := o.told()
-	p := transmit.Select(transmit.ConditionsOf(r), t, transmit.SelectOptions{Env: env, Force: o.force, Calibration: a.calibration(o, r.Path)})
+	p := transmit.Select(transmit.ConditionsOf(r), t, transmit.SelectOptions{Env: env, Force: o.force, Calibration: a.calibration(o.defaults || o.record != "", r.Path)})
 	if n := unreachable(r.Path); n != "" {
 		p.Notes = append([]transmit.Note{{Text: n}}, p.Notes...)
 	}
@@ -213,10 +214,15 @@ func runSelect(ctx context.Context, a *app, o *selectOptions) error {
 	return a.emit(res, func(p *text.Printer) { render.Select(p, res, a.detail()) })
 }
 
-// calibration returns what was measured on this host; nil if that is nothing, or does
-// not count: a record is of another host, or of another time.
-func (a *app) calibration(o *selectOptions, path *probe.PathReport) *transmit.Calibration {
-	if o.defaults || o.record != "" {
+func noCalibrationFlag(fs *pflag.FlagSet, defaults *bool) {
+	fs.BoolVar(defaults, "no-calibration", false, "go by the defaults, whatever \"zcprobe bench\" measured here")
+}
+
+// calibration returns what was measured on this host; nil if that is nothing, or
+// defaults is to count: of a record, which is of another host or another time, or where
+// that is asked for.
+func (a *app) calibration(defaults bool, path *probe.PathReport) *transmit.Calibration {
+	if defaults {
 		return nil
 	}
 	return transmit.LoadCalibration(a.calibrations(), transmit.CalibrationKeyFor(path))

@@ -33,6 +33,7 @@ type sendOptions struct {
 	noChecksum bool
 	wait       time.Duration
 	dryRun     bool
+	defaults   bool
 }
 
 func newSendCmd(a *app) *cobra.Command {
@@ -42,8 +43,9 @@ func newSendCmd(a *app) *cobra.Command {
 		Short: "Send a file, standard input or memory, and say which way it went",
 		Long: `Connects to ADDR, HOST:PORT or unix:PATH, and sends FILE, standard input (-) or
 generated memory by the best backend for this host and path, or by the one that
-is asked for. The stream is the bare bytes, without framing, so any program can
-be the peer; "zcprobe recv" is one.
+is asked for. From which size on memory is lent decides what "zcprobe bench"
+measured on this host, or else a default. The stream is the bare bytes, without
+framing, so any program can be the peer; "zcprobe recv" is one.
 
 At the end it waits until the peer's kernel has acknowledged everything, and
 reports length, checksum, the way taken and what was copied. A transfer that
@@ -80,6 +82,7 @@ func (o *sendOptions) flags(cmd *cobra.Command) {
 	fs.BoolVar(&o.noChecksum, "no-checksum", false, "make no checksum")
 	fs.DurationVar(&o.wait, "wait", 30*time.Second, "give up after this `TIME` without an acknowledgement, at the end")
 	fs.BoolVar(&o.dryRun, "dry-run", false, "only say what would be sent, and how")
+	noCalibrationFlag(fs, &o.defaults)
 	cmd.RegisterFlagCompletionFunc("to", completeNothing)
 	cmd.RegisterFlagCompletionFunc("backend", cobra.FixedCompletions(names(transmit.Backends()), cobra.ShellCompDirectiveNoFileComp))
 }
@@ -152,6 +155,7 @@ func runSend(ctx context.Context, a *app, o *sendOptions, args []string) error {
 	so := transfer.SendOptions{
 		To: to, Source: src, Backend: o.backend, Env: env, NoChecksum: o.noChecksum, DatagramBytes: o.datagram,
 		Wait: o.wait, Conditions: a.conditions,
+		Calibration: func(path *probe.PathReport) *transmit.Calibration { return a.calibration(o.defaults, path) },
 	}
 	if o.dryRun {
 		return a.planSend(ctx, so)

@@ -55,9 +55,23 @@ type process struct {
 // start starts zcprobe in the namespace.
 func (w *world) start(stdin io.Reader, args ...string) *process {
 	w.Helper()
+	return w.launch(stdin, nil, args...)
+}
+
+// startTo starts it with its output to out.
+func (w *world) startTo(out io.Writer, args ...string) *process {
+	w.Helper()
+	return w.launch(nil, out, args...)
+}
+
+func (w *world) launch(stdin io.Reader, out io.Writer, args ...string) *process {
+	w.Helper()
 	r := &process{Cmd: exec.Command(filepath.Join(w.bin, "zcprobe"), args...), said: make(chan string, 1000), all: make(chan struct{})}
 	r.Env = append(os.Environ(), "PATH="+w.bin+":"+os.Getenv("PATH"), "LANG=C.UTF-8")
 	r.Stdin, r.Stdout = stdin, &r.out
+	if out != nil {
+		r.Stdout = out
+	}
 	pipe, err := r.StderrPipe()
 	if err != nil {
 		w.Fatal(err)
@@ -310,7 +324,7 @@ func TestTraceCommandRuns(t *testing.T) {
 	}
 	r = w.start(strings.NewReader("in words\n"), "trace", "--user", "nobody", "--", sh, "-c", "cat; id -u; kill -9 $$")
 	w.finish(r, 0)
-	if out := r.out.String(); !strings.HasPrefix(out, "in words\n65534\n") || !strings.Contains(out, "The program was ended by signal 9.") {
+	if out := r.out.String(); !strings.HasPrefix(out, "in words\n65534\n") || !strings.Contains(out, "The program ended with status 137, that of signal 9.") {
 		t.Errorf("stdout %q", out)
 	}
 }

@@ -1,6 +1,9 @@
 package quantity
 
-import "testing"
+import (
+	"strconv"
+	"testing"
+)
 
 func TestParseSize(t *testing.T) {
 	for in, want := range map[string]uint64{
@@ -51,4 +54,27 @@ func TestFormats(t *testing.T) {
 			t.Errorf("got %q, want %q", c.got, c.want)
 		}
 	}
+}
+
+// Whatever is read is a number that the units allow, and reads the same when written
+// out in full.
+func FuzzQuantities(f *testing.F) {
+	for _, s := range []string{"64K", "64 KiB", "16777215T", "unlimited", "10Gbit/s", "1250MB/s", "2.5Gbit", "18446744073709551615", "9999999Tbit"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if n, err := ParseSize(s); err == nil {
+			if again, err := ParseSize(strconv.FormatUint(n, 10)); err != nil || again != n || n == Unlimited {
+				t.Errorf("size %q is %d, and that is %d, %v", s, n, again, err)
+			}
+			if limit, err := ParseLimit(s); err != nil || limit != n {
+				t.Errorf("size %q is %d, as a limit %d, %v", s, n, limit, err)
+			}
+		} else if n != 0 {
+			t.Errorf("size %q: %d and %v", s, n, err)
+		}
+		if n, err := ParseBandwidth(s); err == nil && (n == 0 || n > 1e18) || err != nil && n != 0 {
+			t.Errorf("bandwidth %q: %d, %v", s, n, err)
+		}
+	})
 }

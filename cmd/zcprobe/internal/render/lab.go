@@ -156,8 +156,8 @@ func LabList(p *text.Printer, l *scenario.Listing, how int) {
 		for _, s := range l.Scenarios {
 			p.Blank()
 			p.Line(0, text.B(s.ID))
-			p.Para(2, 4, text.S("set-up: "+strings.Join(s.SetUp, "; ")))
-			p.Para(2, 4, text.S("traffic: "+s.Traffic))
+			p.Para(2, 4, text.S("set-up: "+strings.Join(s.Makes, "; ")))
+			p.Para(2, 4, text.S("traffic: "+s.Sends))
 			if s.Expected != nil {
 				p.Para(2, 4, text.S("expected: "+strings.Join(s.Expected.Causes, ", ")+"; "+s.Expected.Detail))
 			}

@@ -70,15 +70,22 @@ func TestGoldenLab(t *testing.T) {
 }
 
 func TestGoldenLabList(t *testing.T) {
-	l := &scenario.Listing{Schema: scenario.ListSchema, Kernel: "6.18.0", Needs: "it needs root", Scenarios: []scenario.Sketch{
-		{ID: "no-sg/sendfile", Summary: "a device without scatter-gather", Traffic: "8 times 65536 bytes by sendfile over TCP", SetUp: []string{"a veth pair", "switch something off"},
+	one := func(id, summary string, size, count int, step scenario.Step, truths ...scenario.Truth) scenario.Scenario {
+		return scenario.Scenario{ID: id, Summary: summary, SetUp: scenario.Steps{scenario.Wire{}, step},
+			Traffic: scenario.Traffic{API: "sendfile", Protocol: "tcp", Size: size, Count: count}, Truths: truths}
+	}
+	l := &scenario.Listing{Schema: scenario.FileSchema, Kernel: "6.18.0", Needs: "it needs root", Scenarios: []scenario.Sketch{
+		{Scenario: one("no-sg/sendfile", "a device without scatter-gather", 65536, 8, scenario.Off{Device: "lab0", Feature: "tx-scatter-gather"},
+			scenario.Truth{Copied: scenario.All, Causes: []string{"no-scatter-gather"}, Why: "skb_segment copies all of it"}),
+			Sends: "8 times 65536 bytes by sendfile over TCP", Makes: []string{"a veth pair", "switch something off"},
 			Expected: new(said(524288, "skb_segment copies all of it", "no-scatter-gather"))},
-		{ID: "old/sendfile", Summary: "what no kernel does any more", Traffic: "1 times 1 bytes by sendfile over TCP", SetUp: []string{}},
+		{Scenario: one("old/sendfile", "what no kernel does any more", 1, 1, scenario.Tap{Device: "lo", Protocol: 2048, IgnoreOutgoing: true},
+			scenario.Truth{Before: "2.6", Copied: scenario.None, Most: 0.5, Causes: []string{}, Why: "it was so"}), Sends: "1 times 1 bytes by sendfile over TCP", Makes: []string{}},
 	}}
 	for name, how := range map[string]int{"lab-list": Normal, "lab-list-verbose": Verbose, "lab-list-quiet": Quiet} {
 		t.Run(name, func(t *testing.T) {
 			golden(t, name, nil, func(p *text.Printer) { LabList(p, l, how) })
-			goldenJSON(t, name, "lab-list.v1", l)
+			goldenJSON(t, name, "scenarios.v1", l)
 		})
 	}
 }

@@ -36,10 +36,8 @@ func Select(p *text.Printer, r selection.Result, how int) {
 		}
 	}
 	losers(p, r.Rejected)
-	if how == Verbose && len(r.Evidence) > 0 {
-		p.Blank()
-		p.Heading("Evidence")
-		evidence(p, 2, r.Evidence)
+	if how == Verbose {
+		decided(p, r.Evidence)
 	}
 }
 
@@ -92,6 +90,7 @@ func recommendations(p *text.Printer, rs []probe.Recommendation, how int) {
 			rows = append(rows, []text.Span{text.S(r.Source + " to " + r.Protocol), text.S(quantity.Size(r.SizeBytes)), text.B(r.Backend), text.S(r.Reason)})
 		}
 		p.Table(2, nil, rows)
+		evidence(p, 2, measured(rs))
 		return
 	}
 	for _, proto := range protocolsOf(rs) {
@@ -102,6 +101,20 @@ func recommendations(p *text.Printer, rs []probe.Recommendation, how int) {
 		rows = append(rows, []text.Span{text.F("to " + proto), text.S(strings.Join(ways, "; "))})
 	}
 	p.Table(2, nil, rows)
+}
+
+// measured is what recommendations go by that was measured, on this host or another,
+// each once.
+func measured(rs []probe.Recommendation) []probe.Evidence {
+	var out []probe.Evidence
+	for _, r := range rs {
+		for _, e := range r.Evidence {
+			if strings.HasPrefix(e.Source, "crossover of ") && !slices.Contains(out, e) {
+				out = append(out, e)
+			}
+		}
+	}
+	return out
 }
 
 func protocolsOf(rs []probe.Recommendation) []string {

@@ -72,9 +72,12 @@ func Trace(p *text.Printer, t *Traced, how int) {
 // TracedSoFar writes in a line what was seen so far.
 func TracedSoFar(p *text.Printer, s *ebpf.Summary) { tracedVerdict(p, s) }
 
+// ended says how a program did. Programs that end by themselves can have the status that
+// stands for a signal, too: shells do that for what they ran.
 func ended(status int) string {
-	if status > 128 {
-		return fmt.Sprintf("The program was ended by signal %d.", status-128)
+	const signals = 64 // _NSIG
+	if n := status - 128; 0 < n && n <= signals {
+		return fmt.Sprintf("The program ended with status %d, that of signal %d.", status, n)
 	}
 	return fmt.Sprintf("The program ended with status %d.", status)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/quantity"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/text"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/transfer"
+	"github.com/zcprobe/zcprobe/probe"
 	"github.com/zcprobe/zcprobe/transmit"
 )
 
@@ -45,6 +46,7 @@ func Sent(p *text.Printer, r *transfer.Sent, how int) {
 	p.Table(2, nil, rows)
 	if how == Verbose {
 		rejected(p, r)
+		decided(p, r.Selection.Evidence)
 	}
 }
 
@@ -200,6 +202,16 @@ func rejected(p *text.Printer, r *transfer.Sent) {
 	p.Table(2, nil, rows)
 }
 
+// decided writes what the choice goes by.
+func decided(p *text.Printer, es []probe.Evidence) {
+	if len(es) == 0 {
+		return
+	}
+	p.Blank()
+	p.Heading("Evidence")
+	evidence(p, 2, es)
+}
+
 func wouldSend(p *text.Printer, r *transfer.Sent, how int) {
 	what := "what " + source(r) + " gives"
 	if n := r.Source.LengthBytes; n != nil {
@@ -220,6 +232,7 @@ func wouldSend(p *text.Printer, r *transfer.Sent, how int) {
 	p.Table(2, nil, rows)
 	if how == Verbose {
 		rejected(p, r)
+		decided(p, r.Selection.Evidence)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/text"
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/transfer"
 	"github.com/zcprobe/zcprobe/internal/hosttest"
+	"github.com/zcprobe/zcprobe/probe"
 )
 
 const sum = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -20,7 +21,8 @@ func sentFile() *transfer.Sent {
 		Schema: transfer.SendSchema, Complete: true, To: "store.example.com:9000", Remote: "192.0.2.7:9000", Local: "192.0.2.1:40122", Protocol: "tcp",
 		Source: transfer.SourceInfo{Kind: "file", Name: "backup.img", LengthBytes: new(int64(1 << 30))},
 		Selection: transfer.Selection{Backend: "sendfile", Reason: "The packets refer to the page cache, so that the call copies nothing, and nor does this path.",
-			Notes: []selection.Note{{Cause: "live-source", Text: "The file must not change before the send is released."}},
+			Notes:    []selection.Note{{Cause: "live-source", Text: "The file must not change before the send is released."}},
+			Evidence: []probe.Evidence{{Source: "sendfile.tcp", Value: "supported"}, {Source: "path 192.0.2.7: sendfile of 65536 bytes", Value: "zero-copy yes, copies 0"}},
 			Rejected: []selection.Rejected{{Backend: "mmap_zerocopy", Reason: "Mapping costs more than it saves in one send.", Causes: []string{}},
 				{Backend: "read_write", Reason: "It copies twice.", Causes: []string{"read-copy"}}}},
 		Backend: "sendfile", Ways: []transfer.Way{{Backend: "sendfile", Bytes: 1 << 30}}, SentBytes: 1 << 30,
@@ -34,7 +36,7 @@ func sentMemory() *transfer.Sent {
 	r := sentFile()
 	r.Source = transfer.SourceInfo{Kind: "memory", Name: "memory", LengthBytes: new(int64(64 << 20)), SendBytes: new(int64(1 << 20))}
 	r.Selection = transfer.Selection{Asked: "msg_zerocopy", Backend: "msg_zerocopy", Reason: "msg_zerocopy was asked for.",
-		Notes: []selection.Note{}, Rejected: []selection.Rejected{}}
+		Notes: []selection.Note{}, Evidence: []probe.Evidence{}, Rejected: []selection.Rejected{}}
 	r.Backend, r.SentBytes, r.CopiedByCallsBytes, r.AcknowledgedBytes = "msg_zerocopy", 64<<20, 2<<20, new(int64(64<<20))
 	r.Ways = []transfer.Way{{Backend: "msg_zerocopy", Bytes: 62 << 20}, {Backend: "write", Bytes: 2 << 20}}
 	r.Reported, r.ZerocopySends, r.NotifiedSends = "not copied", 62, 62

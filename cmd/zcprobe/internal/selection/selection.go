@@ -89,7 +89,7 @@ func Recommend(r *probe.Report, o transmit.SelectOptions) []probe.Recommendation
 		for _, n := range sizes {
 			p := transmit.Select(c, transmit.Transfer{Source: source, Protocol: protocol, SizeBytes: n}, o)
 			rec := probe.Recommendation{Source: string(source), Protocol: string(protocol), SizeBytes: uint64(n),
-				Backend: string(p.Backend), Reason: p.Reason, Rejected: []probe.Rejected{}}
+				Backend: string(p.Backend), Reason: p.Reason, Evidence: p.Evidence, Rejected: []probe.Rejected{}}
 			for _, x := range p.Rejected {
 				rec.Rejected = append(rec.Rejected, probe.Rejected{Backend: string(x.Backend), Reason: x.Reason, Causes: x.Causes})
 			}

@@ -21,6 +21,12 @@ type Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 // "10.0.0.0/8". A name is looked up.
 func ParseDestination(ctx context.Context, s string, resolve Resolve) (Destination, error) {
 	if p, err := netip.ParsePrefix(s); err == nil {
+		if a := p.Addr(); a.Is4In6() {
+			if p.Bits() < 96 { // holds other addresses too, and no socket of IPv4 matches it
+				return Destination{}, fmt.Errorf("%q is no destination: write the IPv4 prefix", s)
+			}
+			p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+		}
 		return Destination{Prefixes: []netip.Prefix{p.Masked()}}, nil
 	}
 	if a, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {

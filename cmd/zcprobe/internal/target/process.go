@@ -52,7 +52,7 @@ func Leader(proc fs.FS, pid int) int {
 	for line := range bytes.Lines(status) {
 		// The name stands first, with its newlines escaped.
 		if value, ok := bytes.CutPrefix(line, []byte("Tgid:")); ok {
-			if leader, err := strconv.Atoi(string(bytes.TrimSpace(value))); err == nil {
+			if leader, err := strconv.Atoi(string(bytes.TrimSpace(value))); err == nil && leader > 0 {
 				return leader
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 )
@@ -130,16 +131,58 @@ func TestDestination(t *testing.T) {
 		"10.0.0.5": "[10.0.0.5/32] 0", "10.0.0.5:80": "[10.0.0.5/32] 80", "10.1.2.3/8": "[10.0.0.0/8] 0", "2001:db8::1": "[2001:db8::1/128] 0",
 		"[2001:db8::1]:443": "[2001:db8::1/128] 443", "[2001:db8::1]": "[2001:db8::1/128] 0", "2001:db8::/32": "[2001:db8::/32] 0",
 		"db": "[10.0.0.5/32 2001:db8::5/128] 0", "db:5432": "[10.0.0.5/32 2001:db8::5/128] 5432", ":443": "[] 443", "::ffff:10.0.0.5": "[10.0.0.5/32] 0",
-		"fe80::1%eth0": "[fe80::1/128] 0",
+		"fe80::1%eth0": "[fe80::1/128] 0", "::ffff:10.1.2.3/104": "[10.0.0.0/8] 0",
 	} {
 		d, err := ParseDestination(t.Context(), ask, names)
 		if got := fmt.Sprintf("%v %d", d.Prefixes, d.Port); err != nil || got != want {
 			t.Errorf("%s: %s, %v; want %s", ask, got, err, want)
 		}
 	}
-	for _, bad := range []string{"db:0", "db:http", "db:99999", "10.0.0.0/99", "nowhere", "a b", "[db"} {
+	for _, bad := range []string{"db:0", "db:http", "db:99999", "10.0.0.0/99", "nowhere", "a b", "[db", "::ffff:0.0.0.0/95"} {
 		if d, err := ParseDestination(t.Context(), bad, names); err == nil {
 			t.Errorf("%s: %v", bad, d)
 		}
 	}
+}
+
+// Whatever is written as a destination gives addresses that a socket can have.
+func FuzzParseDestination(f *testing.F) {
+	for _, s := range []string{"10.0.0.5:80", "10.1.2.3/8", "[2001:db8::1]:443", "db:5432", ":443", "::ffff:10.0.0.5", "::ffff:10.0.0.0/104", "fe80::1%eth0", "[db"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		d, err := ParseDestination(t.Context(), s, func(_ context.Context, host string) ([]netip.Addr, error) {
+			if host == "" || len(host) > len(s) || strings.ContainsAny(host, "/:[] ") {
+				t.Errorf("%q: looked up %q", s, host)
+			}
+			return []netip.Addr{netip.MustParseAddr("::ffff:192.0.2.1"), netip.MustParseAddr("fe80::1%x")}, nil
+		})
+		if err != nil && (d.Prefixes != nil || d.Port != 0) {
+			t.Errorf("%q: both %+v and %v", s, d, err)
+		}
+		for _, p := range d.Prefixes {
+			if !p.IsValid() || p != p.Masked() || p.Addr().Zone() != "" || p.Addr().Is4In6() {
+				t.Errorf("%q: %v, which no socket matches", s, p)
+			}
+		}
+	})
+}
+
+// Names of processes and of control groups are chosen by strangers, and asked for by
+// whoever writes the command.
+func FuzzNames(f *testing.F) {
+	f.Add("/sys/fs/cgroup/system.slice/a.service", []byte("Name:\tx\nTgid:\t10\n"))
+	f.Add("0::/../..", []byte("Tgid:\t-1\n"))
+	f.Add("docker-"+id+".scope", []byte("Tgid:"))
+	f.Fuzz(func(t *testing.T, name string, status []byte) {
+		if p, err := CgroupPath("/sys/fs/cgroup", name); err == nil && !fs.ValidPath(p) {
+			t.Errorf("%q: %q leads elsewhere", name, p)
+		}
+		if got, ok := containerID(name); ok && (len(got) < shortestID || strings.ContainsAny(got, "-.:@")) {
+			t.Errorf("%q: container %q", name, got)
+		}
+		if pid := Leader(fstest.MapFS{"7/status": {Data: status}}, 7); pid <= 0 {
+			t.Errorf("%q: process %d", status, pid)
+		}
+	})
 }

@@ -2,17 +2,13 @@ package transfer
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"fmt"
 	"hash"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"syscall"
 
-	"github.com/zcprobe/zcprobe/internal/sys"
+	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/wholefile"
 )
 
 // An Output is where received bytes go.
@@ -20,9 +16,10 @@ type Output struct {
 	info Out
 	file *os.File // nil: they are discarded
 	name string   // of the file, links resolved
-	temp string   // what it is written as until it is complete; "": in place
 	keep fs.FileMode
 	over bool // replaces what has the name
+
+	whole *wholefile.File // file, if it gets its name at the end; nil: in place
 }
 
 // OutputOptions say how a file is written.
@@ -84,7 +81,7 @@ func lookAt(name string, o OutputOptions) (*Output, error) {
 	st, err := os.Lstat(name)
 	if err == nil && st.Mode()&fs.ModeSymlink != 0 {
 		// What replaces a file must not replace the link to it.
-		if out.name, err = filepath.EvalSymlinks(name); err == nil {
+		if out.name, err = wholefile.Follow(name); err == nil {
 			st, err = os.Stat(out.name)
 		}
 		if errors.Is(err, fs.ErrNotExist) {
@@ -130,22 +127,13 @@ func (o *Output) resume() error {
 	return nil
 }
 
-// create makes the file under another name beside its own.
+// create makes the file, which gets its name when it is complete.
 func (o *Output) create() error {
-	dir, base := filepath.Split(o.name)
-	// A name has 255 bytes at most, on all file systems of note.
-	temp := filepath.Join(dir, fmt.Sprintf(".%.200s.%s.part", base, rand.Text()[:8]))
-	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	f, err := wholefile.Create(o.name, o.keep, o.over)
 	if err != nil {
 		return err
 	}
-	o.file, o.temp = f, temp
-	if o.over {
-		if err := f.Chmod(o.keep); err != nil {
-			o.Abort()
-			return err
-		}
-	}
+	o.file, o.whole = f.File, f
 	return nil
 }
 
@@ -153,58 +141,23 @@ func (o *Output) create() error {
 func (o *Output) Commit() error { return fileError(o.info.Name, o.commit()) }
 
 func (o *Output) commit() error {
-	if o.file == nil || o.info.Kind == "stream" && o.info.Name == Stdio {
+	switch {
+	case o.file == nil || o.info.Kind == "stream" && o.info.Name == Stdio:
 		return nil
+	case o.whole != nil:
+		return o.whole.Commit()
 	}
-	if err := o.file.Close(); err != nil {
-		o.remove()
-		return err
-	}
-	if o.temp == "" {
-		return nil
-	}
-	var err error
-	if o.over {
-		err = os.Rename(o.temp, o.name)
-	} else {
-		err = renameNew(o.temp, o.name)
-	}
-	if err != nil {
-		o.remove()
-		return err
-	}
-	o.temp = ""
-	return nil
-}
-
-// renameNew gives a file a name that nothing may have.
-func renameNew(from, to string) error {
-	err := sys.RenameNoReplace(from, to)
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOSYS) {
-		// A file system that cannot do that can often link, which replaces nothing either.
-		if err = os.Link(from, to); err == nil {
-			return os.Remove(from)
-		}
-	}
-	if errors.Is(err, fs.ErrExist) {
-		return errors.New("was made by somebody else meanwhile, and is not replaced")
-	}
-	return err
+	return o.file.Close()
 }
 
 // Abort ends a transfer that is not complete: nothing is left but what was resumed.
 func (o *Output) Abort() {
-	if o.file == nil || o.info.Name == Stdio {
-		return
-	}
-	_ = o.file.Close()
-	o.remove()
-}
-
-func (o *Output) remove() {
-	if o.temp != "" {
-		_ = os.Remove(o.temp) // nobody asked for it
-		o.temp = ""
+	switch {
+	case o.file == nil || o.info.Name == Stdio:
+	case o.whole != nil:
+		o.whole.Abort()
+	default:
+		_ = o.file.Close()
 	}
 }
 

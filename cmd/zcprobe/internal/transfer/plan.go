@@ -43,7 +43,11 @@ func (e *RefusedError) Unwrap() error { return errors.ErrUnsupported }
 // plan chooses the backend. What was asked for and cannot be had is an error: to
 // send by another would answer another question.
 func (o *SendOptions) plan(c transmit.Conditions, t transmit.Transfer) (transmit.Plan, error) {
-	p := transmit.Select(c, t, transmit.SelectOptions{Env: o.Env, Force: o.Backend})
+	so := transmit.SelectOptions{Env: o.Env, Force: o.Backend}
+	if o.Calibration != nil {
+		so.Calibration = o.Calibration(c.Path)
+	}
+	p := transmit.Select(c, t, so)
 	if t.Protocol == transmit.UDP && t.Source != transmit.SourceMemory && o.Backend == "" && o.Env == "" && !p.Backend.Copies() {
 		p.Rejected = append([]transmit.Rejected{{Backend: p.Backend, Reason: filled, Causes: []string{}}}, p.Rejected...)
 		p.Rejected = slices.DeleteFunc(p.Rejected, func(r transmit.Rejected) bool { return r.Backend == transmit.ReadWrite })
@@ -83,7 +87,7 @@ func (o *SendOptions) can(p *transmit.Plan, protocol string) error {
 
 func selectionOf(o *SendOptions, p *transmit.Plan) Selection {
 	of := selection.Of(transmit.Transfer{}, "", *p)
-	s := Selection{Asked: string(o.Backend), Backend: of.Backend, Reason: of.Reason, Notes: of.Notes, Rejected: of.Rejected}
+	s := Selection{Asked: string(o.Backend), Backend: of.Backend, Reason: of.Reason, Notes: of.Notes, Evidence: of.Evidence, Rejected: of.Rejected}
 	if o.Env != "" {
 		s.Asked = string(o.Env)
 	}

@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/selection"
+	"github.com/zcprobe/zcprobe/probe"
 	"github.com/zcprobe/zcprobe/transmit"
 )
 
@@ -64,6 +65,7 @@ type Selection struct {
 	Backend  string               `json:"backend"`
 	Reason   string               `json:"reason"`
 	Notes    []selection.Note     `json:"notes"`
+	Evidence []probe.Evidence     `json:"evidence"` // what decided
 	Rejected []selection.Rejected `json:"rejected"`
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/zcprobe/zcprobe/cmd/zcprobe/internal/selection"
+	"github.com/zcprobe/zcprobe/probe"
 	"github.com/zcprobe/zcprobe/transmit"
 )
 
@@ -32,6 +33,10 @@ type SendOptions struct {
 
 	// Conditions says what is known of the host and the way to the peer.
 	Conditions func(ctx context.Context, to net.Addr) (transmit.Conditions, error)
+
+	// Calibration returns what was measured for a path, nil if that is nothing; nil: the
+	// defaults count. The path is nil where it is not known.
+	Calibration func(path *probe.PathReport) *transmit.Calibration
 
 	// Progress is called now and then by the goroutine that sends, and StepBytes is
 	// after how many bytes, at most; 0: sends are not cut up for it.
@@ -112,7 +117,7 @@ func Plan(ctx context.Context, o SendOptions, remote net.Addr) (*Sent, error) {
 func newSent(o *SendOptions) *Sent {
 	return &Sent{
 		Schema: SendSchema, To: o.To.String(), Protocol: o.To.Network, Source: o.Source.Info(),
-		Selection: Selection{Asked: string(o.Backend), Notes: []selection.Note{}, Rejected: []selection.Rejected{}},
+		Selection: Selection{Asked: string(o.Backend), Notes: []selection.Note{}, Evidence: []probe.Evidence{}, Rejected: []selection.Rejected{}},
 		Ways:      []Way{}, Downgrades: []Downgrade{}, Reported: transmit.NotReported.String(),
 	}
 }
