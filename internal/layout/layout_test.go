@@ -42,6 +42,8 @@ var layers = []layer{
 	{dir: "internal/bpfobject", outside: []string{"github.com/cilium/ebpf"}},
 	// For go:generate.
 	{dir: "internal/bpfobject/build", testOnly: true},
+	// For .ci/release.
+	{dir: "internal/release", testOnly: true},
 	{dir: "ebpf", inside: []string{"probe", "internal/sys", "internal/bpfobject"}, outside: []string{"github.com/cilium/ebpf"}},
 	// Tests of transmit use it, so it knows nothing of what they test.
 	{dir: "internal/lab", inside: []string{"internal/sys", "internal/bpfobject"}, outside: []string{"github.com/cilium/ebpf"}},
@@ -72,10 +74,21 @@ var initFiles = []string{"transmit/zctest/tracer_linux.go"}
 // unsafePackages may import unsafe and golang.org/x/sys/unix.
 var unsafePackages = []string{"internal/sys"}
 
+// runsPrograms are the files that may start a program by another way than os/exec: the
+// one that runs the command of the user.
+var runsPrograms = []string{"cmd/zcprobe/internal/child/program.go"}
+
+// starters are the functions that do, by the last element of the package's path.
+var starters = map[string][]string{
+	"os":      {"StartProcess"},
+	"syscall": {"StartProcess", "ForkExec", "Exec", "SYS_EXECVE", "SYS_EXECVEAT", "SYS_CLONE", "SYS_CLONE3", "SYS_FORK", "SYS_VFORK"},
+	"unix":    {"Exec", "SYS_EXECVE", "SYS_EXECVEAT", "SYS_CLONE", "SYS_CLONE3", "SYS_FORK", "SYS_VFORK"},
+}
+
 // topLevel is everything that may stand in the module's root.
 var topLevel = []string{
-	".ci", ".gitignore", "DEVELOPERS.md", "LICENSE", "NOTICE", "README.md",
-	"cmd", "ebpf", "go.mod", "go.sum", "internal", "probe", "testdata", "transmit",
+	".ci", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md",
+	"cmd", "docs", "ebpf", "go.mod", "go.sum", "internal", "probe", "testdata", "transmit",
 }
 
 // vagueNames say nothing about what a package is for.
@@ -221,6 +234,17 @@ func checkSource(name string, src []byte) []string {
 			broken = append(broken, name+" has an init function: importing a package does nothing")
 		}
 	}
+	if l, _ := layerOf(path.Dir(name)); l.testOnly || slices.Contains(runsPrograms, name) {
+		return broken
+	}
+	ast.Inspect(f, func(n ast.Node) bool {
+		if s, ok := n.(*ast.SelectorExpr); ok {
+			if from, ok := s.X.(*ast.Ident); ok && slices.Contains(starters[from.Name], s.Sel.Name) {
+				broken = append(broken, fmt.Sprintf("%s uses %s.%s: product code runs no programs", name, from.Name, s.Sel.Name))
+			}
+		}
+		return true
+	})
 	return broken
 }
 

@@ -1,6 +1,8 @@
 package layout
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -89,6 +91,9 @@ func TestNameRuleCatches(t *testing.T) {
 
 func TestSourceRulesCatch(t *testing.T) {
 	for _, c := range []struct{ name, src, want string }{
+		{"starts a program", "package a\nimport \"os\"\nfunc f() { os.StartProcess(`/bin/sh`, nil, nil) }\n", "runs no programs"},
+		{"becomes a program", "package a\nimport \"syscall\"\nvar f = syscall.Exec\n", "runs no programs"},
+		{"by number", "package a\nimport \"golang.org/x/sys/unix\"\nfunc f() { unix.Syscall(unix.SYS_EXECVEAT, 0, 0, 0) }\n", "runs no programs"},
 		{"init", "package a\nfunc init() {}\n", "init function"},
 		{"long", "package a\n" + strings.Repeat("\n", maxLines), "lines"},
 		{"broken", "package", "expected"},
@@ -100,5 +105,18 @@ func TestSourceRulesCatch(t *testing.T) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// TestProgramsAreStarted where runsPrograms says, which is where such a rule is needed.
+func TestProgramsAreStarted(t *testing.T) {
+	for _, name := range runsPrograms {
+		src, err := os.ReadFile(filepath.Join(root(t), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if broken := strings.Join(checkSource("elsewhere/a.go", src), "; "); !strings.Contains(broken, "runs no programs") {
+			t.Errorf("%s starts none: take it off runsPrograms", name)
+		}
 	}
 }
