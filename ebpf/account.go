@@ -58,7 +58,7 @@ const seenSendpage evidence = 1 << 30
 // be many, and nobody needs them after.
 func summarize(all *observations) []Flow {
 	if all.facts != nil {
-		return summarizeFacts(*all)
+		return summarizeFacts(all)
 	}
 	sockets := make(map[uint64]Socket, len(all.sockets))
 	for _, s := range all.sockets {

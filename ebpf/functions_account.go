@@ -65,19 +65,24 @@ type factAccount struct {
 	*account
 	blind  bool      // XDP programs may have it copied unseen
 	lent   uint64    // taken from where the application had it
+	stays  uint64    // of that, what virtual devices took, which may pass it on
 	hidden uint64    // of that, what may have been copied unseen
 	unsent uint64    // of that, not yet acknowledged
 	taken  [4]uint64 // of lent payload, by groups of copies
 }
 
 // summarizeFacts judges what a trace by functions has seen.
-func summarizeFacts(all observations) []Flow {
+func summarizeFacts(all *observations) []Flow {
 	sockets := make(map[uint64]Socket, len(all.sockets))
 	for _, s := range all.sockets {
 		sockets[s.ID] = s
 	}
-	accounts := map[flowKey]*factAccount{}
+	accounts, unknown := map[flowKey]*factAccount{}, strangers{}
 	for _, f := range all.facts {
+		if f.socket&strangeSocket != 0 {
+			unknown.meet(f)
+			continue
+		}
 		s, ok := sockets[f.socket]
 		if !ok {
 			continue
@@ -95,13 +100,20 @@ func summarizeFacts(all observations) []Flow {
 		accounts[key].add(f)
 	}
 	flows := make([]Flow, 0, len(accounts))
+	var most uint64 // of what was copied of strangers, and may be of one of the flows
 	for key, a := range accounts {
 		if a.sent > 0 {
 			a.open(all.doubts[key])
+			may := unknown.of(sockets[key.socket])
+			a.hidden += min(a.stays, may)
+			most = max(most, min(a.stays, may))
 			flows = append(flows, a.balance().flow(key.api, sockets[key.socket]))
 		}
 	}
 	sortFlows(flows)
+	if most > 0 {
+		all.gaps = append(all.gaps, translated(most))
+	}
 	return flows
 }
 
@@ -146,7 +158,11 @@ func (a *factAccount) add(f fact) {
 // nobody knows whether it comes to a veth device with an XDP program.
 func (a *factAccount) lend(f fact) {
 	a.lent += f.bytes
-	if a.blind && f.device.Type != "" {
+	if f.device.Type == "" {
+		return
+	}
+	a.stays += f.bytes
+	if a.blind {
 		a.hidden += f.bytes
 	}
 }

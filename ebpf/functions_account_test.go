@@ -2,6 +2,7 @@ package ebpf
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -72,7 +73,7 @@ func TestSummarizeFacts(t *testing.T) {
 		{"copied again", []fact{sent(APIWrite, 0), met(factSegment, APIWrite, seenNoSG, 1000, "validate_xmit_skb")},
 			"0 1000 0 [api-copy/send no-scatter-gather/segment]"},
 	} {
-		flows := summarizeFacts(observations{sockets: []Socket{tcpSocket(1)}, facts: c.in})
+		flows := summarizeFacts(&observations{sockets: []Socket{tcpSocket(1)}, facts: c.in})
 		if len(flows) != 1 {
 			t.Errorf("%s: %d flows", c.name, len(flows))
 			continue
@@ -104,10 +105,48 @@ func TestBlindXDP(t *testing.T) {
 			all.facts = append(all.facts, fact{socket: 1, device: c.device, kind: factPrivate, api: APIZeroCopy, evidence: seenLent,
 				bytes: 400, times: 1, callers: []string{"ip_local_deliver_finish"}})
 		}
-		f := summarizeFacts(all)[0]
+		f := summarizeFacts(&all)[0]
 		if got := fmt.Sprint(f.ZeroCopiedBytes, f.CopiedBytes, f.UnknownBytes); got != c.want {
 			t.Errorf("%s: %s, not %s", c.device.Name, got, c.want)
 		}
+	}
+}
+
+// TestTranslated: what was copied after addresses were translated may be of each flow
+// that has one of them, and that a virtual device took.
+func TestTranslated(t *testing.T) {
+	strange := func(from, to string) uint64 {
+		return strangeSocket | uint64(folded(netip.MustParseAddr(from)))<<32 | uint64(folded(netip.MustParseAddr(to)))
+	}
+	nic, veth := Device{Name: "nic0"}, Device{Name: "v0", Type: "veth"}
+	for _, c := range []struct {
+		name   string
+		device Device
+		met    fact
+		want   string
+		gaps   int
+	}{
+		{"its destination", veth, fact{socket: strange("192.0.2.1", "10.0.0.2"), kind: factSegment, evidence: seenNoSG, callers: []string{"validate_xmit_skb"}},
+			"600 0 400", 1},
+		{"its source", veth, fact{socket: strange("10.0.0.1", "192.0.2.1"), kind: factLinearize, evidence: seenNoSG, callers: []string{"validate_xmit_skb"}},
+			"600 0 400", 1},
+		{"another's", veth, fact{socket: strange("192.0.2.1", "192.0.2.2"), kind: factSegment, evidence: seenNoSG, callers: []string{"validate_xmit_skb"}},
+			"1000 0 0", 0},
+		{"on its way in", veth, fact{socket: strange("192.0.2.1", "10.0.0.2"), kind: factLinearize, callers: []string{"skb_condense", "tcp_add_backlog"}},
+			"1000 0 0", 0},
+		{"sent by a card", nic, fact{socket: strange("192.0.2.1", "10.0.0.2"), kind: factSegment, evidence: seenNoSG, callers: []string{"validate_xmit_skb"}},
+			"1000 0 0", 0},
+	} {
+		c.met.bytes, c.met.times = 400, 1
+		all := observations{sockets: []Socket{tcpSocket(1)}, facts: []fact{c.met,
+			{socket: 1, device: c.device, kind: factSent, api: APISendfile, evidence: seenLent | sourceCache, bytes: 1000, times: 1}}}
+		f := summarizeFacts(&all)[0]
+		if got := fmt.Sprint(f.ZeroCopiedBytes, f.CopiedBytes, f.UnknownBytes); got != c.want || len(all.gaps) != c.gaps {
+			t.Errorf("%s: %s, not %s, and %q", c.name, got, c.want, all.gaps)
+		}
+	}
+	if a, b := folded(netip.MustParseAddr("2001:db8::1:0:1")), folded(netip.MustParseAddr("2001:db8::")); a != b {
+		t.Errorf("the words of an address are not joined by exclusive or: %x and %x", a, b)
 	}
 }
 
@@ -166,7 +205,7 @@ func TestSkipped(t *testing.T) {
 				{socket: 1, kind: factUnsent, api: c.api, evidence: seenLent, bytes: l.unsent, times: 1}}}
 			all.doubts = d.look(all, l.before, time.Time{}.Add(time.Duration(i)*time.Second))
 			got := ""
-			for _, f := range summarizeFacts(all) {
+			for _, f := range summarizeFacts(&all) {
 				got = fmt.Sprint(f.ZeroCopiedBytes, f.CopiedBytes, f.UnknownBytes)
 				if causes := total([]Flow{f}); c.api.copies() && (len(causes) > 1 || len(causes) == 1 && causes[0].Bytes != f.CopiedBytes || len(causes) == 0 && f.CopiedBytes > 0) {
 					t.Errorf("%s: %+v for %d copied bytes", c.name, causes, f.CopiedBytes)

@@ -106,9 +106,10 @@ func pass(t testing.TB, ns *testenv.NetNS, device string, flags link.XDPAttachFl
 func TestVirtualDevices(t *testing.T) {
 	const total = 256 << 10
 	tracer := shared(t)
-	routed, tapped := []string{"loopback-delivery"}, []string{"loopback-delivery"}
+	routed, tapped, early := []string{"loopback-delivery"}, []string{"loopback-delivery"}, []string(nil)
 	if before(t, 6, 13) {
 		routed = []string{"veth-routed-ingress"}             // by the router, once for all
+		early = routed                                       // and before it sends
 		tapped = []string{"loopback-delivery", "packet-tap"} // at the sender, too: one list of them for all namespaces
 	}
 	direct := func(t *testing.T) (wire, string) { return newWire(t, false), "10.1.0.2" }
@@ -143,6 +144,11 @@ func TestVirtualDevices(t *testing.T) {
 		}, lends: tapped},
 		{name: "routed", make: func(t *testing.T) (wire, string) { return newWire(t, true), "10.1.0.2" },
 			lends: routed},
+		{name: "routed without sg", make: func(t *testing.T) (wire, string) {
+			w := newWire(t, true)
+			w.router.Run("ethtool", "-K", "rb", "sg", "off")
+			return w, "10.1.0.2"
+		}, always: []string{"no-scatter-gather"}, lends: early},
 		{name: "vxlan", make: func(t *testing.T) (wire, string) { return newTunnel(t, false), "10.9.0.2" },
 			lends: []string{"loopback-delivery"}},
 		{name: "vxlan without sg below", make: func(t *testing.T) (wire, string) { return newTunnel(t, true), "10.9.0.2" },

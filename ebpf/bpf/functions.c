@@ -326,9 +326,15 @@ LOCAL int copied(void *ctx, struct sk_buff *skb, u32 kind, u32 group, u32 eviden
 	struct seen p;
 	struct fact_key key = {.kind = kind, .evidence = evidence};
 	struct sender_state *s = owner_of(skb, (u8 *)&key.api);
-	if (!s && (kind == FACT_XDP || kind == FACT_HEADER)) // it has come in, and lost its socket
+	bool passes = passes_on(skb);
+	if (!s && (passes || kind == FACT_XDP || kind == FACT_HEADER)) // it has come in, and lost its socket
 		s = owner_by_tuple(skb);
-	if (!s || !read_seen(&p, skb))
+	if (!s) {
+		if (!passes || kind == FACT_PASS)
+			return 0;
+		key.socket = strange(skb);
+	}
+	if (!read_seen(&p, skb))
 		return 0;
 	if (kind == FACT_TAPPED || kind == FACT_PRIVATE)
 		own_pages(&p, skb);
@@ -346,12 +352,19 @@ HOOK(skb_segment)
 	if (features & NETIF_F_SG && features & NETIF_F_HW_CSUM)
 		return 0; // it cuts, and copies nothing
 	s = owner_of(skb, (u8 *)&key.api);
-	if (!s || !read_seen(&p, skb))
+	if (!s)
+		s = owner_by_tuple(skb);
+	if (!s) {
+		if (!passes_on(skb))
+			return 0;
+		key.socket = strange(skb);
+	}
+	if (!read_seen(&p, skb))
 		return 0;
 	u32 lacks = features_evidence(features, p.v6);
 	u8 api = key.api;
 	callers(ctx, key.frames);
-	if (lacks & SAW_NO_CSUM) {
+	if (lacks & SAW_NO_CSUM && s) {
 		key.kind = FACT_PASS;
 		count_copy(&key, &p, s, GROUP_PASS);
 		key.api = api;

@@ -39,6 +39,7 @@ static long (*const get_func_arg)(void *ctx, u32 number, u64 *value) = (void *)1
 struct sk_buff___functions {
 	u8 pkt_type : 3;
 	unsigned long _skb_refdst;
+	int skb_iif;
 } CORE;
 
 struct skb_shared_info___functions {
@@ -128,6 +129,8 @@ enum saw {
 };
 
 #define FRAMES 12
+
+#define STRANGE (1ull << 63) // in place of a socket: nobody knows whose a packet is
 
 struct fact_key {
 	u64 socket;

@@ -332,6 +332,40 @@ LOCAL struct sender_state *owner_of(struct sk_buff *skb, u8 *api)
 	return s && s->owner.id == l->id ? s : NULL;
 }
 
+// passes_on says whether a packet leaves by another device than it came in by. Where it
+// came in it has lost its socket.
+INLINE bool passes_on(struct sk_buff *skb)
+{
+	struct net_device *dev = READ(skb, dev);
+	return dev && READ(dev, ifindex) != READ((struct sk_buff___functions *)skb, skb_iif);
+}
+
+INLINE u32 fold(u64 address)
+{
+	u32 b[4] = {};
+	probe_read_kernel(b, sizeof(b), (void *)address);
+	return b[0] ^ b[1] ^ b[2] ^ b[3];
+}
+
+// strange stands for the socket of a packet whose addresses were translated on its way:
+// by where it comes from and where it goes to, as one of them is often left as it was.
+LOCAL u64 strange(struct sk_buff *skb)
+{
+	u64 network = (u64)READ(skb, head);
+	u8 version = 0;
+	u32 from = 0, to = 0;
+	network += READ_BITFIELD(skb, encapsulation) ? READ(skb, inner_network_header) : READ(skb, network_header);
+	probe_read_kernel(&version, sizeof(version), (void *)network);
+	if (version >> 4 == 4) {
+		probe_read_kernel(&from, sizeof(from), (void *)(network + 12));
+		probe_read_kernel(&to, sizeof(to), (void *)(network + 16));
+	} else {
+		from = fold(network + 8);
+		to = fold(network + 24);
+	}
+	return STRANGE | (u64)from << 32 | to;
+}
+
 INLINE void count_span(struct fact_key *key, const struct span *span, u8 other, u32 bytes)
 {
 	u32 evidence = key->evidence;
@@ -380,21 +414,27 @@ INLINE bool fresh(struct progress *p, u32 *start, u32 *end)
 }
 
 // count_copy counts the payload of a packet from offset on as copied, once for
-// each group. A function called with what the program has read.
+// each group. Where nobody knows whose it is, once each time. A function called with
+// what the program has read.
 LOCAL int count_copy(struct fact_key *key, struct seen *p, struct sender_state *s, u32 group)
 {
 	u32 start = p->seq, end = p->seq + p->payload;
 	u8 other = key->api;
-	key->socket = s->owner.id;
 	key->device = p->device;
 	key->netns = p->netns;
 	key->evidence |= p->evidence;
-	if (only_device && s->device && s->device != only_device)
-		return 0;
 	// All of a packet that is cut up is copied, else what is not in its head.
 	if (key->kind != FACT_SEGMENT && key->kind != FACT_PASS && key->kind != FACT_TUN && key->kind != FACT_XDP &&
 	    key->kind != FACT_HEADER)
 		start += p->linear;
+	if (!s) {
+		if (start != end)
+			state_fact(key, end - start);
+		return 0;
+	}
+	key->socket = s->owner.id;
+	if (only_device && s->device && s->device != only_device)
+		return 0;
 	if (p->protocol != IPPROTO_TCP) {
 		if (p->lent || p->shared)
 			key->evidence |= SAW_LENT;

@@ -43,7 +43,7 @@ func TestScenarios(t *testing.T) {
 // two things on the way. They run in guests by ZCPROBE_GUESTS=full.
 var more = []string{"no-sg-tap", "no-csum-tap", "no-sg-no-csum", "two-taps", "tbf-tap", "tbf-no-sg", "loopback-tap", "bridge-tap", "bridge-no-csum",
 	"xdp-no-sg", "xdp-sender", "macvlan-no-sg", "macvlan-no-csum", "macvlan-tap", "udp-gso-mtu-576", "relay-no-sg", "relay-no-csum", "pipe-no-sg", "pipe-no-csum",
-	"routed-no-sg", "routed-no-csum", "routed-tap"}
+	"routed-no-csum", "routed-tap"}
 
 // chosen are the ids of the scenarios that run in guests.
 func chosen() []string {
