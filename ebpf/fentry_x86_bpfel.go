@@ -180,7 +180,9 @@ type fentrySenderState struct {
 	}
 	Device uint32
 	Netns  uint32
+	Turned uint32
 	Newest uint32
+	First  uint32
 	At     [64]fentrySpan
 }
 

@@ -99,6 +99,7 @@ func summarizeFacts(all *observations) []Flow {
 		}
 		accounts[key].add(f)
 	}
+	hideForgotten(accounts)
 	flows := make([]Flow, 0, len(accounts))
 	var most uint64 // of what was copied of strangers, and may be of one of the flows
 	for key, a := range accounts {
@@ -115,6 +116,27 @@ func summarizeFacts(all *observations) []Flow {
 		all.gaps = append(all.gaps, translated(most))
 	}
 	return flows
+}
+
+// hideForgotten takes in copies of payload whose call is forgotten, as many others have
+// sent on the socket since: it may be of any that lent.
+func hideForgotten(accounts map[flowKey]*factAccount) {
+	forgotten := map[uint64]uint64{}
+	for key, a := range accounts {
+		if key.api != APIUnknown {
+			continue
+		}
+		for _, n := range a.taken {
+			if n > a.lent {
+				forgotten[key.socket] += n - a.lent
+			}
+		}
+	}
+	for key, a := range accounts {
+		if key.api != APIUnknown {
+			a.hidden += min(forgotten[key.socket], a.lent)
+		}
+	}
 }
 
 // add takes one fact into the account.
@@ -148,7 +170,8 @@ func (a *factAccount) add(f fact) {
 		if ok {
 			a.find(found, observation{packets: f.times, stack: f.stack})
 		}
-		if f.kind != factPass && (f.evidence.has(seenDatagram|seenLent) || f.lends()) {
+		forgotten := f.api == APIUnknown && !f.evidence.has(seenDatagram)
+		if f.kind != factPass && (f.evidence.has(seenDatagram|seenLent) || f.lends() || forgotten) {
 			a.taken[f.kind.group()] += f.bytes
 		}
 	}

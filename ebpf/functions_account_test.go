@@ -3,6 +3,7 @@ package ebpf
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +90,23 @@ func TestSummarizeFacts(t *testing.T) {
 		if f.Bytes != f.ZeroCopiedBytes+f.CopiedBytes+f.UnknownBytes {
 			t.Errorf("%s: %+v does not add up", c.name, f)
 		}
+	}
+}
+
+// TestForgotten: what was copied of a call that is forgotten may be of each that lent.
+func TestForgotten(t *testing.T) {
+	all := observations{sockets: []Socket{tcpSocket(1)}, facts: []fact{
+		{socket: 1, kind: factSent, api: APISendfile, evidence: seenLent | sourceCache, bytes: 1000, times: 1},
+		{socket: 1, kind: factSent, api: APIWrite, bytes: 50, times: 1},
+		{socket: 1, kind: factSegment, api: APIUnknown, evidence: seenNoSG, bytes: 300, times: 1, callers: []string{"validate_xmit_skb"}},
+	}}
+	var got []string
+	for _, f := range summarizeFacts(&all) {
+		got = append(got, fmt.Sprint(f.API, f.ZeroCopiedBytes, f.CopiedBytes, f.UnknownBytes))
+	}
+	slices.Sort(got)
+	if want := []string{"sendfile700 0 300", "write0 50 0"}; !slices.Equal(got, want) {
+		t.Errorf("%q, not %q", got, want)
 	}
 }
 

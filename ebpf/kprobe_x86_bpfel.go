@@ -111,7 +111,9 @@ type kprobeSenderState struct {
 	}
 	Device uint32
 	Netns  uint32
+	Turned uint32
 	Newest uint32
+	First  uint32
 	At     [64]struct {
 		_      structs.HostLayout
 		Start  uint32

@@ -57,10 +57,12 @@ func TestSamples(t *testing.T) {
 						flows, s = flowsOf(t, tracer, inodeOf(t, conn))
 					}
 					want := sc.truth(api)
+					defer func() {
+						if t.Failed() {
+							t.Log(tracer.Counts(inodeOf(t, conn)))
+						}
+					}()
 					checkSampled(t, flows, s, api, total, want)
-					if t.Failed() {
-						t.Log(tracer.Counts(inodeOf(t, conn)))
-					}
 				})
 			}
 		})

@@ -299,9 +299,12 @@ type traceSocketState struct {
 	WaitingMark    uint32
 	WaitingDevice  uint32
 	Asked          struct {
-		_    structs.HostLayout
-		Last uint32
-		At   [256]struct {
+		_      structs.HostLayout
+		Last   uint32
+		First  uint32
+		Mark   uint32
+		Turned uint32
+		At     [256]struct {
 			_      structs.HostLayout
 			Start  uint32
 			Api    uint8
@@ -311,9 +314,12 @@ type traceSocketState struct {
 		}
 	}
 	Seen struct {
-		_    structs.HostLayout
-		Last uint32
-		At   [256]struct {
+		_      structs.HostLayout
+		Last   uint32
+		First  uint32
+		Mark   uint32
+		Turned uint32
+		At     [256]struct {
 			_      structs.HostLayout
 			Start  uint32
 			Api    uint8

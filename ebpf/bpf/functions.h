@@ -194,6 +194,12 @@ struct hole {
 
 #define HOLES 4 // the newest
 
+// Sequence numbers tell before from behind over half their range. Each time a stream has
+// gone on by TURN, what lies further back than WAY is cut off or forgotten: as much is
+// never under way.
+#define TURN (1u << 24)
+#define WAY (1u << 28)
+
 // How far the copies of a group are.
 struct progress {
 	u32 edge; // up to here they count, but for holes
@@ -207,7 +213,9 @@ struct sender_state {
 	u32 acked, next;
 	struct progress copies[8]; // TCP: by groups
 	u32 device, netns;
+	u32 turned;	// where the stream was when it was cut off last
 	u32 newest;	// number of the newest span; span n is at[n % SPANS]
+	u32 first;	// of the oldest that is not forgotten
 	struct span at[SPANS];
 };
 

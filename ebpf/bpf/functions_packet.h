@@ -449,7 +449,11 @@ LOCAL int count_copy(struct fact_key *key, struct seen *p, struct sender_state *
 	// A packet of several spans: those are told apart by four.
 	for (int i = 0; i < 4 && start != end; i++) {
 		u32 number = find_span(s, start), stop = end;
-		struct span span = s->at[number % SPANS];
+		struct span span = {};
+		if (number == NO_SPAN)
+			number = s->first - 1;
+		else
+			span = s->at[number % SPANS];
 		if (i < 3 && number != s->newest) {
 			u32 next = s->at[(number + 1) % SPANS].start;
 			if ((s32)(next - start) > 0 && (s32)(next - end) < 0)

@@ -287,7 +287,7 @@ LOCAL struct sender_state *sender_of(struct sock *sk)
 	// No CPU does this twice at one time, and time does not return.
 	s->owner.id = ktime_get_ns() << 8 | (get_smp_processor_id() & 255);
 	if (s->owner.protocol == IPPROTO_TCP) {
-		s->sent = s->acked = s->next = s->at[0].start = written_by(sk);
+		s->sent = s->acked = s->next = s->turned = s->at[0].start = written_by(sk);
 		for (int i = 0; i < GROUPS; i++)
 			s->copies[i].edge = s->sent;
 	}
@@ -313,6 +313,30 @@ INLINE u32 span_evidence(const struct span *span)
 	return seen;
 }
 
+// turn cuts off and forgets what lies further back than WAY.
+LOCAL int turn(struct sender_state *s, u32 seq)
+{
+	u32 back = seq - WAY;
+	s->turned = seq;
+	for (int i = 0; i < GROUPS; i++) {
+		struct progress *p = &s->copies[i];
+		if ((s32)(back - p->edge) <= 0)
+			continue;
+		p->edge = back;
+		__builtin_memset(p->holes, 0, sizeof(p->holes));
+	}
+	for (int i = 0; i < SPANS; i++) {
+		u32 first = s->first;
+		if (first == s->newest || (s32)(back - s->at[(first + 1) % SPANS].start) < 0)
+			break;
+		s->first = first + 1;
+	}
+	struct span *oldest = &s->at[s->first % SPANS];
+	if ((s32)(back - oldest->start) > 0)
+		oldest->start = back;
+	return 0;
+}
+
 // catch_up counts what the kernel has accepted since the last time. It was sent
 // as the newest span says.
 INLINE void catch_up(struct sender_state *s, struct sock *sk)
@@ -328,6 +352,8 @@ INLINE void catch_up(struct sender_state *s, struct sock *sk)
 	if (seq - s->sent > s->owner.most)
 		s->owner.most = seq - s->sent;
 	s->sent = seq;
+	if (seq - s->turned >= TURN)
+		turn(s, seq);
 }
 
 // begin_span notes that what is sent from now on is of another kind.
@@ -342,16 +368,20 @@ INLINE void begin_span(struct sender_state *s, const struct calling *call, u8 fl
 	u32 n = s->newest + 1;
 	s->at[n % SPANS] = (struct span){.start = s->sent, .api = call->api, .source = call->source, .flags = flags};
 	s->newest = n;
+	if (n - s->first >= SPANS)
+		s->first = n - (SPANS - 1);
 }
 
-// find_span returns the number of the span that seq lies in, 0 if it is forgotten.
+#define NO_SPAN ~0u
+
+// find_span returns the number of the span that seq lies in, NO_SPAN if it is forgotten.
 LOCAL u32 find_span(struct sender_state *s, u32 seq)
 {
-	u32 high = s->newest, low = high < SPANS ? 0 : high - (SPANS - 1);
+	u32 high = s->newest, low = s->first;
 	if ((s32)(seq - s->at[high % SPANS].start) >= 0)
 		return high;
 	if ((s32)(seq - s->at[low % SPANS].start) < 0)
-		return 0;
+		return NO_SPAN;
 	// Without branches: the verifier would follow each of all searches.
 	for (int i = 0; i < SPAN_STEPS; i++) {
 		u32 middle = low + (high - low) / 2;

@@ -362,10 +362,14 @@ GLOBAL int resume(struct socket_state *s, u64 sk)
 	s->guessed = 0;
 	if (!missed || s->facts.flags & SOCKET_SHUT || !claim(&s->sent, from, seq))
 		return 0;
-	if (missed >= 1 << 30) // too far to tell before from behind
-		s->queued = s->door = READ((struct tcp_sock *)sk, snd_una);
 	count_sent(s, KIND_UNSEEN, API_UNKNOWN, missed);
-	push_unseen(&s->asked, from);
+	if (missed < TURN) {
+		push_unseen(&s->asked, from);
+		return 0;
+	}
+	s->queued = s->door = READ((struct tcp_sock *)sk, snd_una);
+	restart(&s->seen, s->door);
+	restart(&s->asked, seq);
 	return 0;
 }
 
@@ -406,6 +410,7 @@ GLOBAL int make_state(u64 key, u32 slot, u32 tgid, u32 counted, u32 from)
 	__builtin_memset(&s->facts, 0, sizeof(s->facts));
 	// Of the runs only the first is ever written here: what was sent before.
 	s->asked.at[0] = s->seen.at[0] = (struct run){};
+	s->asked.turned = s->seen.turned = 0;
 	describe(s, sk);
 	if (only_cgroup && s->facts.cgroup != only_cgroup)
 		return 0;
@@ -419,7 +424,7 @@ GLOBAL int make_state(u64 key, u32 slot, u32 tgid, u32 counted, u32 from)
 			s->sent = from;
 		s->acked = acked_of(sk);
 		s->queued = s->door = READ((struct tcp_sock *)sk, snd_nxt);
-		s->asked.at[0].start = s->seen.at[0].start = READ((struct tcp_sock *)sk, snd_una);
+		s->asked.at[0].start = s->seen.at[0].start = s->asked.turned = s->seen.turned = READ((struct tcp_sock *)sk, snd_una);
 		s->asked.at[0].flags = s->seen.at[0].flags = RUN_UNSEEN;
 	}
 	if (base) {

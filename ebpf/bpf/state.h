@@ -117,8 +117,16 @@ struct run {
 #define RUN_OPENING 16 // the call opened the connection
 #define RUN_UNSEEN 8 // sent, or queued, while nobody looked: of no API and class that are known
 
+// Sequence numbers tell before from behind over half their range. Each time a stream has
+// gone on by TURN, runs that were not the newest two times ago are forgotten: none of
+// their payload is under way, and no run that is left began more than four TURN ago.
+#define TURN (1u << 28)
+
 struct runs {
-	u32 last; // number of the newest; run n is at[n % RUNS]
+	u32 last;  // number of the newest; run n is at[n % RUNS]
+	u32 first; // of the oldest that may be looked for
+	u32 mark;  // of the newest when the stream was at turned,
+	u32 turned;
 	struct run at[RUNS];
 };
 
@@ -521,17 +529,41 @@ INLINE struct flight *place_for(u64 packet, u32 any)
 	return &near->way[way % FLIGHT_WAYS];
 }
 
+// turn forgets runs that are too far back to be told from what is to come.
+INLINE void turn(struct runs *runs, u32 seq)
+{
+	struct run *newest = &runs->at[runs->last % RUNS];
+	runs->first = runs->mark;
+	runs->mark = runs->last;
+	runs->turned = seq;
+	if ((s32)(seq - newest->start) > (s32)(2 * TURN))
+		newest->start = seq - 2 * TURN;
+}
+
+// restart forgets all runs: what lies before seq was not seen.
+INLINE void restart(struct runs *runs, u32 seq)
+{
+	u32 n = ++runs->last;
+	runs->at[n % RUNS] = (struct run){.start = seq - TURN, .flags = RUN_UNSEEN};
+	runs->first = runs->mark = n;
+	runs->turned = seq;
+}
+
 // find_run returns the number of the run that seq lies in, that of a run before
 // the oldest known if it is older: see known.
 GLOBAL u32 find_run(struct runs *runs, u32 seq)
 {
 	if (!runs)
 		return 0;
+	if ((s32)(seq - runs->turned) >= (s32)TURN)
+		turn(runs, seq);
 	u32 high = runs->last, low = high < RUNS ? 0 : high - (RUNS - 1);
+	if ((s32)(runs->first - low) > 0)
+		low = runs->first;
 	if ((s32)(seq - runs->at[high % RUNS].start) >= 0)
 		return high;
 	if ((s32)(seq - runs->at[low % RUNS].start) < 0)
-		return low ? low - 1 : 0;
+		return !low || runs->at[low % RUNS].flags & RUN_UNSEEN ? low : low - 1;
 	// The run is low or one between it and high, which is not it.
 	for (int i = 0; i < RUN_STEPS; i++) {
 		u32 middle = low + (high - low) / 2;
@@ -545,5 +577,5 @@ GLOBAL u32 find_run(struct runs *runs, u32 seq)
 
 INLINE bool known(const struct runs *runs, u32 number)
 {
-	return runs->last - number < RUNS;
+	return runs->last - number < RUNS && (s32)(number - runs->first) >= 0;
 }

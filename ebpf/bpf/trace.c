@@ -150,6 +150,11 @@ GLOBAL u32 walk(struct packet *p, struct socket_state *s, u32 kind, u32 *edge)
 	p->kind = kind;
 	p->piece.bytes = 0;
 	if (p->protocol == IPPROTO_TCP) {
+		if (*edge - p->seq > TURN && p->seq - *edge > TURN) { // by a device that was not used for long
+			*edge = p->seq;
+			if (kind == KIND_QUEUED)
+				restart(&s->seen, p->seq);
+		}
 		if ((s32)(end - *edge) <= 0) {
 			p->from = end;
 			return 0;

@@ -51,6 +51,9 @@ func TestTrace(t *testing.T) {
 		t.Run("7.3/skipped", func(t *testing.T) {
 			trace(t, binary, "7.3", "kprobe", skippedTests, "ZCPROBE_SKIP_HOOKS=1")
 		})
+		// Gigabytes take minutes there.
+		t.Run("5.10/long", func(t *testing.T) { trace(t, binary, "5.10", "fentry", "^TestLongStreams$") })
+		t.Run("7.3/long", func(t *testing.T) { trace(t, binary, "7.3", "kprobe", "^TestLongStreams$") })
 		t.Run("7.3/cost", func(t *testing.T) { trace(t, binary, "7.3", "fentry", "^TestGuestFunctionCost$") })
 	}
 }
