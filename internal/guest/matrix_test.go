@@ -45,6 +45,10 @@ func sections() []section {
 		{"cards", "Network cards", "Each card is emulated by QEMU, as it is found and with features switched off. Root and an ordinary user " +
 			"say the same of every feature as ethtool, and of every device as ip. What is sent over it by sendfile, splice, MSG_ZEROCOPY, " +
 			"io_uring SEND_ZC and write arrives, and what is predicted, what completions report and what is observed agree with what is known of the card.", rows, allSeries},
+		{"virtual", "Virtual devices", "Devices from the modules of each kernel, on a veth device whose other end is in another namespace. Root and an " +
+			"ordinary user say the same of every feature as ethtool, of every device as ip, and of kernel TLS as the kernel's list. What is sent over them " +
+			"by the same five APIs arrives, and what is predicted and observed agrees with what is known of the devices, as do completions but for those of wireguard, " +
+			"which say anything.", virtualRows(), allSeries},
 		{"tiers", "Ways to trace", "What a kernel that is locked down leaves to root and to an ordinary user: for each way to attach, `zcprobe probe` " +
 			"says whether it can be had, and for each tier `zcprobe trace` either sees all that is sent over an e1000e, uncopied, or says why not.", tierRows(), allSeries},
 		{"arm64", "arm64", "The program built for arm64, on such a machine: what it says, what arrives of what it sends, and what it observes.", arm64Rows(), []string{arm64Series}},
