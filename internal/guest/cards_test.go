@@ -78,6 +78,18 @@ const (
 	cardSends = 8
 )
 
+// cardPayload is what is sent from a file, and its name.
+func cardPayload(t *testing.T) (payload []byte, name string) {
+	t.Helper()
+	payload = make([]byte, cardSend*cardSends)
+	rand.NewChaCha8([32]byte{1}).Read(payload)
+	name = filepath.Join(t.TempDir(), "payload")
+	if err := os.WriteFile(name, payload, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return payload, name
+}
+
 // cardAPIs are the backends that are tried on each card.
 var cardAPIs = []string{"sendfile", "splice", "msg_zerocopy", "io_uring_send_zc", "write"}
 
@@ -151,13 +163,7 @@ var cardShare = []string{"7.3"}
 func TestCards(t *testing.T) {
 	guest.Require(t)
 	binary := guest.Build(t, "./cmd/zcprobe")
-	payload := make([]byte, cardSend*cardSends)
-	source := rand.NewChaCha8([32]byte{1})
-	source.Read(payload)
-	file := filepath.Join(t.TempDir(), "payload")
-	if err := os.WriteFile(file, payload, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	payload, file := cardPayload(t)
 	for _, series := range allSeries {
 		if !guest.Full() && !slices.Contains(cardShare, series) {
 			continue

@@ -3,9 +3,6 @@ package guest_test
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -49,8 +46,8 @@ func virtuals() []virtual {
 			"umask 077; wg genkey >/tmp/one; wg genkey >/tmp/two", "ip link add $x type wireguard", "ip -n peer link add $y type wireguard",
 			"wg set $x listen-port 51820 private-key /tmp/one peer $(wg pubkey </tmp/two) allowed-ips 10.2.$n.2/32 endpoint 10.3.$n.2:51820",
 			"ip netns exec peer wg set $y listen-port 51820 private-key /tmp/two peer $(wg pubkey </tmp/one) allowed-ips 10.2.$n.1/32 endpoint 10.3.$n.1:51820"}},
-		{kind: "team", module: "team", make: []string{"ip link add $x type team", "y="}},
-		{kind: "dummy", module: "dummy", make: []string{"ip link add $x type dummy", "y="}},
+		{kind: "team", module: "team", make: []string{"ip link add $x type team"}},
+		{kind: "dummy", module: "dummy", make: []string{"ip link add $x type dummy"}},
 	}
 }
 
@@ -136,13 +133,7 @@ func TestVirtualLinks(t *testing.T) {
 	guest.Require(t)
 	testenv.Tool(t, "wg")
 	binary := guest.Build(t, "./cmd/zcprobe")
-	payload := make([]byte, cardSend*cardSends)
-	source := rand.NewChaCha8([32]byte{1})
-	source.Read(payload)
-	file := filepath.Join(t.TempDir(), "payload")
-	if err := os.WriteFile(file, payload, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	_, file := cardPayload(t)
 	for _, series := range allSeries {
 		if !guest.Full() && !slices.Contains(virtualShare, series) {
 			continue
