@@ -211,6 +211,7 @@ const (
 	fentryMapBlank                  = "blank"
 	fentryMapCalls                  = "calls"
 	fentryMapEnded                  = "ended"
+	fentryMapEnds                   = "ends"
 	fentryMapFacts                  = "facts"
 	fentryMapLenders                = "lenders"
 	fentryMapLinks                  = "links"
@@ -330,6 +331,7 @@ type fentryMapSpecs struct {
 	Blank   *ebpf.MapSpec `ebpf:"blank"`
 	Calls   *ebpf.MapSpec `ebpf:"calls"`
 	Ended   *ebpf.MapSpec `ebpf:"ended"`
+	Ends    *ebpf.MapSpec `ebpf:"ends"`
 	Facts   *ebpf.MapSpec `ebpf:"facts"`
 	Lenders *ebpf.MapSpec `ebpf:"lenders"`
 	Links   *ebpf.MapSpec `ebpf:"links"`
@@ -382,6 +384,7 @@ type fentryMaps struct {
 	Blank   *ebpf.Map `ebpf:"blank"`
 	Calls   *ebpf.Map `ebpf:"calls"`
 	Ended   *ebpf.Map `ebpf:"ended"`
+	Ends    *ebpf.Map `ebpf:"ends"`
 	Facts   *ebpf.Map `ebpf:"facts"`
 	Lenders *ebpf.Map `ebpf:"lenders"`
 	Links   *ebpf.Map `ebpf:"links"`
@@ -396,6 +399,7 @@ func (m *fentryMaps) Close() error {
 		m.Blank,
 		m.Calls,
 		m.Ended,
+		m.Ends,
 		m.Facts,
 		m.Lenders,
 		m.Links,

@@ -140,6 +140,7 @@ const (
 	kprobeMapBlank                  = "blank"
 	kprobeMapCalls                  = "calls"
 	kprobeMapEnded                  = "ended"
+	kprobeMapEnds                   = "ends"
 	kprobeMapFacts                  = "facts"
 	kprobeMapLenders                = "lenders"
 	kprobeMapLinks                  = "links"
@@ -259,6 +260,7 @@ type kprobeMapSpecs struct {
 	Blank   *ebpf.MapSpec `ebpf:"blank"`
 	Calls   *ebpf.MapSpec `ebpf:"calls"`
 	Ended   *ebpf.MapSpec `ebpf:"ended"`
+	Ends    *ebpf.MapSpec `ebpf:"ends"`
 	Facts   *ebpf.MapSpec `ebpf:"facts"`
 	Lenders *ebpf.MapSpec `ebpf:"lenders"`
 	Links   *ebpf.MapSpec `ebpf:"links"`
@@ -311,6 +313,7 @@ type kprobeMaps struct {
 	Blank   *ebpf.Map `ebpf:"blank"`
 	Calls   *ebpf.Map `ebpf:"calls"`
 	Ended   *ebpf.Map `ebpf:"ended"`
+	Ends    *ebpf.Map `ebpf:"ends"`
 	Facts   *ebpf.Map `ebpf:"facts"`
 	Lenders *ebpf.Map `ebpf:"lenders"`
 	Links   *ebpf.Map `ebpf:"links"`
@@ -325,6 +328,7 @@ func (m *kprobeMaps) Close() error {
 		m.Blank,
 		m.Calls,
 		m.Ended,
+		m.Ends,
 		m.Facts,
 		m.Lenders,
 		m.Links,

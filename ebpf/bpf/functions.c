@@ -330,9 +330,8 @@ LOCAL int copied(void *ctx, struct sk_buff *skb, u32 kind, u32 group, u32 eviden
 	if (!s && (passes || kind == FACT_XDP || kind == FACT_HEADER)) // it has come in, and lost its socket
 		s = owner_by_tuple(skb);
 	if (!s) {
-		if (!passes || kind == FACT_PASS)
+		if (!passes || kind == FACT_PASS || !(key.socket = strange(skb)))
 			return 0;
-		key.socket = strange(skb);
 	}
 	if (!read_seen(&p, skb))
 		return 0;
@@ -355,9 +354,8 @@ HOOK(skb_segment)
 	if (!s)
 		s = owner_by_tuple(skb);
 	if (!s) {
-		if (!passes_on(skb))
+		if (!passes_on(skb) || !(key.socket = strange(skb)))
 			return 0;
-		key.socket = strange(skb);
 	}
 	if (!read_seen(&p, skb))
 		return 0;

@@ -288,6 +288,15 @@ struct {
 	MAP_TYPE(value, struct lender);
 } tuples SEC(".maps");
 
+// The addresses of connected sockets, folded: what neither comes from one nor goes to
+// one is nobody's here.
+struct {
+	MAP_SIZE(type, BPF_MAP_TYPE_LRU_HASH);
+	MAP_SIZE(max_entries, 65536);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, u8);
+} ends SEC(".maps");
+
 struct link_key {
 	u32 netns, index;
 };

@@ -224,6 +224,12 @@ INLINE u32 written_by(struct sock *sk)
 	return READ((struct tcp_sock___functions *)sk, write_seq);
 }
 
+// fold is an address in 32 bits.
+INLINE u32 fold(const u32 *address)
+{
+	return address[0] ^ address[1] ^ address[2] ^ address[3];
+}
+
 // note_tuple makes a connected socket known by its addresses.
 LOCAL int note_tuple(struct sock *sk, const struct owner *o)
 {
@@ -241,6 +247,10 @@ LOCAL int note_tuple(struct sock *sk, const struct owner *o)
 		__builtin_memcpy(key.to, o->remote, 16);
 	}
 	map_update(&tuples, &key, &l, BPF_ANY);
+	u8 known = 1;
+	u32 from = fold((u32 *)key.from), to = fold((u32 *)key.to);
+	map_update(&ends, &from, &known, BPF_ANY);
+	map_update(&ends, &to, &known, BPF_ANY);
 	return 0;
 }
 

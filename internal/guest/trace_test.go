@@ -15,7 +15,7 @@ import (
 
 // The tests of the tracer that run in guests.
 const (
-	functionTests = "^Test(Scenarios|KernelDatagrams|Loopback|Sources|Mixed|VirtualDevices|Tun|DatagramsToHere|Proxy|Renamed|MidStream|Stacks)$"
+	functionTests = "^Test(Scenarios|KernelDatagrams|Loopback|Sources|Mixed|VirtualDevices|Tun|DatagramsToHere|Proxy|Renamed|MidStream|Stacks|GuestTranslated)$"
 
 	// What says only what is true while hooks are skipped.
 	skippedTests = "^Test(Scenarios|KernelDatagrams|Loopback)$"
@@ -86,8 +86,8 @@ func trace(t *testing.T, binary, series, tier, match string, env ...string) {
 		collect = append(collect, coverProfile)
 	}
 	r := guest.Run(t, guest.Config{
-		Series: series, CPUs: 1, Modules: []string{"veth", "tun", "vxlan", "sch_ingress", "cls_bpf"}, Steps: steps,
-		Tools: []string{"ip", "ethtool"}, Env: append(env, "ZCPROBE_TIER="+tier),
+		Series: series, CPUs: 1, Modules: []string{"veth", "tun", "vxlan", "sch_ingress", "cls_bpf", "cls_matchall", "act_nat"}, Steps: steps,
+		Tools: []string{"ip", "ethtool", "tc"}, Env: append(env, "ZCPROBE_TIER="+tier),
 		Files: map[string]string{"/bin/tests": binary}, Collect: collect, Timeout: 10 * time.Minute,
 	})
 	for _, name := range collect {
